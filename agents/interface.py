@@ -1,0 +1,76 @@
+"""An agent is how to act, plus a tuple of learning phases.
+
+Pure functions of arrays: no device, no thread, no file. The batch entries of
+`act` and `make_targets` are independent of one another, so that they can be run
+on any shard of a batch; statistics over a batch belong in `postprocess` and
+`update`.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+
+from replay.interface import Record, Rollouts, Trajectory
+
+TrainState = Any  # a frozen struct per agent, of arrays only
+PolicyParams = Any  # what acting needs of it
+Batch = Any  # a tree of [N, ...] arrays; minibatches are drawn along the first axis
+Metrics = Mapping[str, jax.Array]  # scalars by name
+
+
+class ActorOutput(NamedTuple):
+  """What acting returns."""
+
+  action: jax.Array  # [B] int32
+  extras: Mapping[str, jax.Array]  # [B, ...] each, stored in the trajectory
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """One way in which an agent learns, and where its data comes from.
+
+  Attributes:
+    name: prefix of its metrics.
+    source: what it asks of replay.
+    make_targets: (state, record, key) -> batch, once per draw. The record is
+      time first, `[T, B, ...]`; the batch's first axis N is what minibatches are
+      drawn from: single steps, or whole sequences. Consumes the key.
+    update: (state, minibatch, key) -> (state, metrics), one optimiser step on
+      `[N / num_minibatches, ...]`. Consumes the key.
+    epochs: passes over a batch.
+    num_minibatches: updates per pass; must divide N.
+  """
+
+  name: str
+  source: Rollouts
+  make_targets: Callable[[TrainState, Record, jax.Array], Batch]
+  update: Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+  epochs: int = 1
+  num_minibatches: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+  """How to act, plus a tuple of learning phases.
+
+  Attributes:
+    init: key -> train state.
+    policy_params: train state -> what acting needs of it.
+    act: (policy params, observation `[B, H, W, C]` uint8, key) -> ActorOutput,
+      exploring. Consumes the key.
+    act_greedy: the same without exploration or noise; the key only breaks ties.
+    postprocess: (train state, trajectory) -> (train state, record), once for
+      every trajectory when it arrives. A record is a tree of `[T, B, ...]`.
+    phases: run in this order, each when its source says that updates are due.
+    rollout_length: T, steps of every environment between two learning turns.
+  """
+
+  init: Callable[[jax.Array], TrainState]
+  policy_params: Callable[[TrainState], PolicyParams]
+  act: Callable[[PolicyParams, jax.Array, jax.Array], ActorOutput]
+  act_greedy: Callable[[PolicyParams, jax.Array, jax.Array], ActorOutput]
+  postprocess: Callable[[TrainState, Trajectory], tuple[TrainState, Record]]
+  phases: tuple[Phase, ...]
+  rollout_length: int

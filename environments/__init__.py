@@ -1,0 +1,1 @@
+"""What is acted in: environments that observe, act, and save their exact state."""
