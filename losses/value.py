@@ -1,0 +1,78 @@
+"""Losses and measures of scalar value predictions, per element and never averaged."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def squared_value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
+  """Half the squared error.
+
+    0.5 (v - target)^2
+
+  Args:
+    value: `[N]`.
+    target: `[N]`.
+
+  Returns:
+    `[N]`.
+
+  Raises:
+    AssertionError: not of rank 1, or the shapes differ.
+  """
+  chex.assert_rank([value, target], 1)
+  chex.assert_equal_shape([value, target])
+  return 0.5 * jnp.square(value - target)
+
+
+def clipped_value_loss(
+  value: jax.Array, old_value: jax.Array, target: jax.Array, *, clip: float
+) -> jax.Array:
+  """PPO's clipped value loss (OpenAI Baselines, ppo2; not in the paper).
+
+    v_clipped = v_old + clip(v - v_old, -clip, clip)
+    0.5 max((v - target)^2, (v_clipped - target)^2)
+
+  Args:
+    value: `[N]`, the prediction that learns.
+    old_value: `[N]`, the prediction when the action was taken.
+    target: `[N]`.
+    clip: largest move from `old_value` that is still rewarded, in units of value.
+
+  Returns:
+    `[N]`.
+
+  Raises:
+    ValueError: `clip` is not positive.
+    AssertionError: not of rank 1, or the shapes differ.
+  """
+  if not clip > 0.0:
+    raise ValueError(f"clip must be positive, got {clip!r}")
+  chex.assert_rank([value, old_value, target], 1)
+  chex.assert_equal_shape([value, old_value, target])
+  clipped = old_value + jnp.clip(value - old_value, -clip, clip)
+  return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
+
+
+def explained_variance(prediction: jax.Array, target: jax.Array) -> jax.Array:
+  """Share of the target's variance that the prediction explains.
+
+    1 - var(target - prediction) / var(target)
+
+  1 is perfect up to a constant, 0 as good as a constant, negative worse than one.
+
+  Args:
+    prediction: `[...]`.
+    target: `[...]`.
+
+  Returns:
+    A scalar at most 1; nan where the target does not vary, since it is undefined.
+
+  Raises:
+    AssertionError: the shapes differ.
+  """
+  chex.assert_equal_shape([prediction, target])
+  variance = jnp.var(target)
+  varies = variance > 0.0
+  ratio = jnp.var(target - prediction) / jnp.where(varies, variance, 1.0)
+  return jnp.where(varies, 1.0 - ratio, jnp.nan)
