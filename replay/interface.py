@@ -1,6 +1,6 @@
 """What a phase may ask for, and what answers it.
 
-A *record* is a tree of arrays `[T, B, ...]`: time first, then environments.
+A *record* maps names to arrays `[T, B, ...]`: time first, then environments.
 Sources live on the host. They know no agent and run no network.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-Record = Any  # a tree of [T, B, ...] arrays
+Record = Mapping[str, Any]  # arrays [T, B, ...], of numpy or on a device
 
 
 class Trajectory(NamedTuple):

@@ -1,0 +1,1 @@
+"""Recipes: networks and losses put together into agents."""

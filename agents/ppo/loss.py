@@ -1,0 +1,75 @@
+"""PPO's loss: clipped surrogate, clipped value, entropy bonus."""
+
+import chex
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from agents.ppo.config import PPOConfig
+from losses import policy, value
+from networks.actor_critic import ActorCriticOutput
+
+
+@flax.struct.dataclass
+class PPOBatch:
+  """N steps with what the surrogate needs to know of the time when they were taken."""
+
+  observation: jax.Array  # [N, H, W, C] uint8
+  action: jax.Array  # [N] int32
+  log_prob: jax.Array  # [N] of that action, when it was taken
+  value: jax.Array  # [N] predicted when it was taken
+  advantage: jax.Array  # [N]
+  value_target: jax.Array  # [N]
+
+
+def normalise(advantage: jax.Array) -> jax.Array:
+  """Shifts and scales `[N]` advantages to mean 0 and standard deviation 1."""
+  return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+
+
+def ppo_loss(
+  output: ActorCriticOutput, batch: PPOBatch, config: PPOConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """The loss that PPO descends (Schulman et al. 2017, eq. 9).
+
+    L = L_clip + c_v L_value - c_e H
+
+  Args:
+    output: the present network's logits `[N, A]` and values `[N]` for the batch.
+    batch: the steps, `[N, ...]`.
+    config: coefficients and clips.
+
+  Returns:
+    The scalar loss, and scalar metrics by name.
+  """
+  chex.assert_rank([output.logits, output.value], [2, 1])
+  log_prob = policy.log_prob(output.logits, batch.action)
+  losses = {
+    "policy": jnp.mean(
+      policy.clipped_surrogate(
+        log_prob, batch.log_prob, normalise(batch.advantage), clip=config.clip
+      )
+    ),
+    "value": jnp.mean(
+      value.clipped_value_loss(
+        output.value, batch.value, batch.value_target, clip=config.value_clip
+      )
+    ),
+    "entropy": -jnp.mean(policy.entropy(output.logits)),
+  }
+  coefficients = {
+    "policy": 1.0,
+    "value": config.value_coefficient,
+    "entropy": config.entropy_coefficient,
+  }
+  total = sum(coefficients[name] * loss for name, loss in losses.items())
+  metrics = {
+    "loss": total,
+    "policy_loss": losses["policy"],
+    "value_loss": losses["value"],
+    "entropy": -losses["entropy"],
+    "approximate_kl": jnp.mean(policy.approximate_kl(log_prob, batch.log_prob)),
+    "clip_fraction": policy.clip_fraction(log_prob, batch.log_prob, clip=config.clip),
+    "explained_variance": value.explained_variance(output.value, batch.value_target),
+  }
+  return total, metrics

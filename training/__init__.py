@@ -1,0 +1,1 @@
+"""Orchestration over interfaces: acting, learning, evaluation, checkpoints. Knows no agent."""

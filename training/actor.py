@@ -1,0 +1,124 @@
+"""Collects trajectories: one loop over environment steps, one compiled function."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+import numpy as np
+
+from agents.interface import ActorOutput, PolicyParams
+from environments.interface import Environment, TimeStep
+from replay.interface import Trajectory
+from training import sharding
+from training.episodes import Episode, EpisodeTracker
+from training.keys import Purpose, derive_key
+
+
+def compile_act(act: Callable, mesh: Mesh) -> Callable[..., ActorOutput]:
+  """Compiles an agent's `act` or `act_greedy`, each shard of environments by itself."""
+  compiled = sharding.on_shards(act, mesh, record=sharding.BATCH_FIRST)
+
+  def act_on(params: PolicyParams, observation: np.ndarray, key: jax.Array) -> ActorOutput:
+    return compiled(params, sharding.place(observation, mesh, sharding.BATCH_FIRST), key)
+
+  return act_on
+
+
+class Actor:
+  """Steps B environments and stores what they show, every frame once."""
+
+  def __init__(
+    self, environment: Environment, act: Callable[..., ActorOutput], *, rollout_length: int
+  ):
+    self._environment = environment
+    self._act = act
+    self._rollout_length = rollout_length
+    self._tracker = EpisodeTracker(environment.spec)
+    self._time_step = environment.observe()
+    self._tracker.start(self._time_step)
+
+  @property
+  def steps_per_rollout(self) -> int:
+    """Environment steps in one trajectory, T * B."""
+    return self._rollout_length * self._environment.spec.num_environments
+
+  def collect(
+    self, params: PolicyParams, *, base_key: jax.Array, rollout: int
+  ) -> tuple[Trajectory, list[Episode]]:
+    """Acts for T steps.
+
+    Args:
+      params: what acting needs.
+      base_key: the run's key.
+      rollout: number of this rollout in the run; keys follow from it.
+
+    Returns:
+      The trajectory `[T, B, ...]`, and the episodes that ended in it.
+    """
+    key = derive_key(base_key, Purpose.ACT, rollout)
+    keys = jax.random.split(key, self._rollout_length)
+    storage = _Storage(self._rollout_length, self._time_step)
+    episodes = []
+    for t in range(self._rollout_length):
+      observation = self._time_step.observation
+      output = self._act(params, observation, keys[t])
+      action = np.asarray(output.action)
+      self._environment.act(action)
+      self._time_step = self._environment.observe()
+      storage.write(t, observation, action, output.extras, self._time_step)
+      episodes.extend(self._tracker.update(self._time_step))
+    return storage.trajectory(self._time_step.observation), episodes
+
+  def save_state(self) -> tuple[dict[str, np.ndarray], list[bytes]]:
+    """Returns the unfinished episodes and the environments' exact states."""
+    return self._tracker.save_state(), self._environment.save_state()
+
+  def restore_state(self, tracker: Mapping[str, np.ndarray], environments: list[bytes]) -> None:
+    """Takes back what `save_state` returned."""
+    self._environment.restore_state(environments)
+    self._time_step = self._environment.observe()
+    self._tracker.restore_state(tracker)
+
+
+class _Storage:
+  """Preallocated arrays of one trajectory."""
+
+  def __init__(self, length: int, time_step: TimeStep):
+    batch = time_step.reward.shape[0]
+    self._observation = np.empty((length, *time_step.observation.shape), np.uint8)
+    self._action = np.empty((length, batch), np.int32)
+    self._reward = np.empty((length, batch), np.float32)
+    self._discount = np.empty((length, batch), np.float32)
+    self._extras: dict[str, np.ndarray] = {}
+    self._length = length
+
+  def write(
+    self,
+    t: int,
+    observation: np.ndarray,
+    action: np.ndarray,
+    extras: Mapping[str, Any],
+    time_step: TimeStep,
+  ) -> None:
+    """Stores step t and what came after it."""
+    self._observation[t] = observation
+    self._action[t] = action
+    self._reward[t] = time_step.reward
+    self._discount[t] = 1.0 - time_step.first
+    for name, value in extras.items():
+      value = np.asarray(value)
+      if name not in self._extras:
+        self._extras[name] = np.empty((self._length, *value.shape), value.dtype)
+      self._extras[name][t] = value
+
+  def trajectory(self, final_observation: np.ndarray) -> Trajectory:
+    """Hands the arrays over."""
+    return Trajectory(
+      observation=self._observation,
+      action=self._action,
+      reward=self._reward,
+      discount=self._discount,
+      extras=self._extras,
+      final_observation=final_observation,
+    )

@@ -1,0 +1,179 @@
+"""Checkpoints of a whole run: written as one, verified before they are read.
+
+Orbax writes the arrays and makes a step visible only when it is complete; a manifest of
+checksums beside it makes a damaged file known before anything is loaded. Nothing in a
+checkpoint is executed when it is read.
+"""
+
+from collections.abc import Mapping
+import hashlib
+import json
+import logging
+from pathlib import Path
+import shutil
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from training.metrics import write_json
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+  """A checkpoint could not be written, or none can be read."""
+
+
+class Snapshot(NamedTuple):
+  """What a checkpoint holds."""
+
+  train_state: Any  # a tree of device arrays
+  host: Mapping[str, np.ndarray]  # flat: sources, actor, environments
+  counters: Mapping[str, Any]  # JSON: counters, file positions
+
+
+def _checksums(directory: Path) -> dict[str, str]:
+  """Returns sha256 by path relative to `directory`, of every file below it."""
+  return {
+    str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(directory.rglob("*"))
+    if path.is_file()
+  }
+
+
+class Checkpoints:
+  """The checkpoints of one run directory."""
+
+  def __init__(self, directory: Path, *, keep: int):
+    self._directory = directory.absolute()
+    self._manifests = self._directory / "manifests"
+    self._manifests.mkdir(parents=True, exist_ok=True)
+    self._set_aside_incomplete()
+    self._manager = ocp.CheckpointManager(
+      self._directory / "steps",
+      item_names=("train_state", "host", "counters"),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+      ),
+    )
+
+  def steps(self) -> list[int]:
+    """Returns the steps that have a checkpoint, oldest first."""
+    return sorted(self._manager.all_steps())
+
+  def save(self, step: int, snapshot: Snapshot) -> None:
+    """Writes a checkpoint, then the checksums that make it count.
+
+    Raises:
+      CheckpointError: it could not be written, for example on a full disk; earlier
+        checkpoints are untouched.
+    """
+    host = {name: np.asarray(value) for name, value in snapshot.host.items()}
+    shapes = {name: [list(value.shape), str(value.dtype)] for name, value in host.items()}
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          train_state=ocp.args.StandardSave(snapshot.train_state),
+          host=ocp.args.StandardSave(host),
+          counters=ocp.args.JsonSave({"counters": dict(snapshot.counters), "host": shapes}),
+        ),
+      )
+      self._manager.wait_until_finished()
+      write_json(self._manifests / f"{step}.json", _checksums(self._step_directory(step)))
+    except Exception as error:
+      raise CheckpointError(
+        f"could not write the checkpoint at step {step} in {self._directory}: {error}"
+      ) from error
+    for manifest in self._manifests.glob("*.json"):
+      if int(manifest.stem) not in self._manager.all_steps():
+        manifest.unlink()
+
+  def restore(self, train_state: Any, *, step: int | None = None) -> tuple[int, Snapshot]:
+    """Reads the latest good checkpoint, or the one at `step`.
+
+    Args:
+      train_state: of the same structure; its arrays say where the restored ones go.
+      step: which checkpoint; by default the latest that is undamaged.
+
+    Returns:
+      The step and what was saved.
+
+    Raises:
+      CheckpointError: there is none, or none is undamaged; says what is wrong with each.
+    """
+    candidates = self.steps()[::-1] if step is None else [step]
+    problems = []
+    for candidate in candidates:
+      problem = self._find_damage(candidate)
+      if problem is None:
+        return candidate, self._read(candidate, train_state)
+      logger.warning("checkpoint %d is not used: %s", candidate, problem)
+      problems.append(f"{candidate}: {problem}")
+    found = "; ".join(problems) if problems else "none was found"
+    raise CheckpointError(f"no usable checkpoint in {self._directory} ({found})")
+
+  def drop_after(self, step: int) -> None:
+    """Sets aside later checkpoints, which were found damaged, so that they can be rewritten."""
+    for later in [each for each in self.steps() if each > step]:
+      self._set_aside(self._step_directory(later))
+      (self._manifests / f"{later}.json").unlink(missing_ok=True)
+    self._manager.reload()
+
+  def close(self) -> None:
+    """Waits for what is being written."""
+    self._manager.close()
+
+  def _step_directory(self, step: int) -> Path:
+    return self._directory / "steps" / str(step)
+
+  def _set_aside_incomplete(self) -> None:
+    """Moves steps without a manifest away: they were cut short after being written."""
+    for path in (self._directory / "steps").glob("*"):
+      if path.name.isdigit() and not (self._manifests / f"{path.name}.json").exists():
+        logger.warning("checkpoint %s was cut short; it is set aside", path)
+        self._set_aside(path)
+
+  def _set_aside(self, path: Path) -> None:
+    target = self._directory / "set-aside" / path.name
+    target.parent.mkdir(exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    path.rename(target)
+
+  def _find_damage(self, step: int) -> str | None:
+    """Returns what is wrong with a checkpoint, or None."""
+    manifest = self._manifests / f"{step}.json"
+    try:
+      expected = json.loads(manifest.read_text())
+    except (OSError, ValueError) as error:
+      return f"its manifest {manifest} cannot be read ({error})"
+    found = _checksums(self._step_directory(step))
+    for name in sorted(expected.keys() | found.keys()):
+      if expected.get(name) != found.get(name):
+        state = "missing" if name not in found else "damaged or foreign"
+        return f"file {self._step_directory(step) / name} is {state}"
+    return None
+
+  def _read(self, step: int, train_state: Any) -> Snapshot:
+    content = self._manager.restore(step, args=ocp.args.Composite(counters=ocp.args.JsonRestore()))[
+      "counters"
+    ]
+    host = {name: np.empty(shape, dtype) for name, (shape, dtype) in content["host"].items()}
+    target = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+      train_state,
+    )
+    try:
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          train_state=ocp.args.StandardRestore(target), host=ocp.args.StandardRestore(host)
+        ),
+      )
+    except (ValueError, KeyError) as error:
+      raise CheckpointError(
+        f"checkpoint {self._step_directory(step)} does not fit this run's agent: {error}"
+      ) from error
+    return Snapshot(restored["train_state"], restored["host"], content["counters"])

@@ -1,0 +1,126 @@
+"""Runs an agent's phases on the devices; owns the train state."""
+
+from collections.abc import Mapping
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from agents.interface import Agent, Phase, PolicyParams, TrainState
+from replay.interface import Record, Trajectory
+from training import sharding
+from training.keys import Purpose, derive_key, derive_seed
+
+
+class NonFiniteError(RuntimeError):
+  """A metric of an update is not a number or infinite."""
+
+
+class Learner:
+  """The train state and the compiled functions that change it."""
+
+  def __init__(self, agent: Agent, *, mesh: Mesh, seed: int):
+    self._mesh = mesh
+    self._seed = seed
+    self._key = jax.random.key(seed)
+    key = derive_key(self._key, Purpose.INITIALISE)
+    self.state: TrainState = sharding.on_replicated(agent.init, mesh)(key)
+    self._publish = sharding.on_replicated(
+      lambda state: jax.tree.map(jnp.copy, agent.policy_params(state)), mesh
+    )
+    self._postprocess = jax.jit(agent.postprocess)
+    self._phases = tuple(_CompiledPhase(phase, mesh) for phase in agent.phases)
+
+  def publish(self) -> PolicyParams:
+    """Returns a copy of what acting needs: the state itself is donated to updates."""
+    return self._publish(self.state)
+
+  def postprocess(self, trajectory: Trajectory) -> Record:
+    """Turns an arriving trajectory into a record, on the devices."""
+    specs = Trajectory(*(sharding.TIME_FIRST,) * 5, final_observation=sharding.BATCH_FIRST)
+    specs = specs._replace(extras=dict.fromkeys(trajectory.extras, sharding.TIME_FIRST))
+    placed = sharding.place(trajectory, self._mesh, specs)
+    self.state, record = self._postprocess(self.state, placed)
+    return record
+
+  def run_phase(self, index: int, record: Record, *, draw: int) -> dict[str, float]:
+    """Makes targets of a drawn record and learns from them.
+
+    Args:
+      index: of the phase among the agent's.
+      record: drawn from the phase's source, `[T, B, ...]`.
+      draw: number of this draw in the run; keys and shuffling follow from it.
+
+    Returns:
+      Metrics `phase/quantity`, means over the updates.
+
+    Raises:
+      NonFiniteError: a metric is not finite; names the phase, quantity and update.
+    """
+    compiled = self._phases[index]
+    batch = compiled.make_targets(
+      self.state, record, derive_key(self._key, Purpose.MAKE_TARGETS, index, draw)
+    )
+    key = derive_key(self._key, Purpose.UPDATE, index, draw)
+    generator = np.random.default_rng(derive_seed(self._seed, Purpose.SHUFFLE, index, draw))
+    metrics = []
+    for minibatch in compiled.minibatches(batch, generator):
+      update_key = jax.random.fold_in(key, len(metrics))
+      self.state, update_metrics = compiled.update(self.state, batch, minibatch, update_key)
+      metrics.append(update_metrics)
+    return _summarise(compiled.phase.name, jax.device_get(metrics))
+
+  def compilations(self) -> dict[str, int]:
+    """Returns how often each function was compiled; more than 1 is a defect."""
+    counts = {
+      "publish": self._publish._cache_size(),
+      "postprocess": self._postprocess._cache_size(),
+    }
+    for compiled in self._phases:
+      counts |= compiled.compilations()
+    return counts
+
+
+class _CompiledPhase:
+  """One phase's compiled functions."""
+
+  def __init__(self, phase: Phase, mesh: Mesh):
+    self.phase = phase
+    self._mesh = mesh
+    self.make_targets = sharding.on_shards(phase.make_targets, mesh, record=sharding.TIME_FIRST)
+
+    def update(state, batch, indices, key):
+      return phase.update(state, sharding.take(batch, indices, mesh), key)
+
+    self.update = jax.jit(update, donate_argnums=0)
+
+  def minibatches(self, batch: Any, generator: np.random.Generator):
+    """Yields `[M]` indices into the batch, for all epochs."""
+    size = jax.tree.leaves(batch)[0].shape[0]
+    count = self.phase.num_minibatches
+    sharding.check_divides(size, count, mesh=self._mesh, what=f"phase {self.phase.name}")
+    for _ in range(self.phase.epochs):
+      indices = sharding.shuffled_minibatches(size, count, mesh=self._mesh, generator=generator)
+      yield from (sharding.place(row, self._mesh, sharding.BATCH_FIRST) for row in indices)
+
+  def compilations(self) -> dict[str, int]:
+    """Returns how often each function was compiled."""
+    name = self.phase.name
+    return {
+      f"{name}/make_targets": self.make_targets._cache_size(),
+      f"{name}/update": self.update._cache_size(),
+    }
+
+
+def _summarise(phase: str, metrics: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
+  """Means over a phase's updates, checked to be finite."""
+  for number, update_metrics in enumerate(metrics):
+    for name, value in update_metrics.items():
+      if not math.isfinite(value):
+        raise NonFiniteError(f"{phase}/{name} is {value} in update {number} of its draw")
+  return {
+    f"{phase}/{name}": float(np.mean([each[name] for each in metrics])) for name in metrics[0]
+  }

@@ -1,0 +1,267 @@
+"""The one loop: collect, hand the data to the sources, run every phase that is due.
+
+Synchronous and deterministic: what happens follows from counts alone, never from a clock.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from agents.interface import Agent
+from replay.interface import Source
+from training.actor import Actor
+from training.checkpoint import Checkpoints, Snapshot
+from training.config import EvaluationConfig, TrainingConfig
+from training.episodes import Episode
+from training.evaluation import EvaluationSet, evaluate
+from training.keys import Purpose, derive_key
+from training.learner import Learner, NonFiniteError
+from training.metrics import MetricsWriter, finite_or_none
+
+RECENT_EPISODES = 100  # published training returns are means over the last 100 episodes
+
+
+@dataclasses.dataclass
+class Counters:
+  """What a run has done so far; all of it is in every checkpoint."""
+
+  environment_steps: int = 0
+  rollouts: int = 0
+  episodes: int = 0
+  time_outs: int = 0
+  seconds: float = 0.0  # of this run, over all resumes
+  draws: list[int] = dataclasses.field(default_factory=list)  # per phase
+  recent: list[list[float]] = dataclasses.field(default_factory=list)  # return, length, complete
+
+
+class Interrupted(Exception):
+  """The run was asked to stop; it has saved a checkpoint and can be resumed."""
+
+
+class Loop:
+  """A run: actor, learner, sources, evaluation, checkpoints and metrics."""
+
+  def __init__(
+    self,
+    agent: Agent,
+    *,
+    actor: Actor,
+    learner: Learner,
+    sources: Sequence[Source],
+    evaluation_sets: Sequence[EvaluationSet],
+    evaluation_act: Callable,
+    checkpoints: Checkpoints,
+    metrics: MetricsWriter,
+    training: TrainingConfig,
+    evaluation: EvaluationConfig,
+    seed: int,
+  ):
+    self._agent = agent
+    self._actor = actor
+    self._learner = learner
+    self._sources = sources
+    self._evaluation_sets = evaluation_sets
+    self._evaluation_act = evaluation_act
+    self._checkpoints = checkpoints
+    self._metrics = metrics
+    self._training = training
+    self._evaluation = evaluation
+    self._key = jax.random.key(seed)
+    self.counters = Counters(draws=[0] * len(agent.phases))
+
+  def run(self, *, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Trains to the end.
+
+    Args:
+      should_stop: asked after every turn; if true, a checkpoint is saved and the run ends.
+
+    Returns:
+      The content of result.json.
+
+    Raises:
+      Interrupted: `should_stop` said so.
+      NonFiniteError: a loss is not finite; the last checkpoint stays as it is.
+    """
+    counters, total = self.counters, self._training.total_environment_steps
+    self._metrics.start(environment_steps=counters.environment_steps)
+    if counters.environment_steps == 0:
+      self._evaluate(self._evaluation.episodes_per_environment)
+    while counters.environment_steps < total:
+      before = counters.environment_steps
+      self._turn()
+      finished = counters.environment_steps >= total
+      if not finished and _passed(before, counters.environment_steps, self._evaluation.every):
+        self._evaluate(self._evaluation.episodes_per_environment)
+      stop = should_stop() and not finished
+      every = self._training.checkpoint_every
+      if stop or finished or _passed(before, counters.environment_steps, every):
+        self.save()
+      if stop:
+        raise Interrupted(f"stopped at {counters.environment_steps} environment steps, saved")
+    return self._result()
+
+  def save(self) -> None:
+    """Writes a checkpoint of everything."""
+    tracker, environments = self._actor.save_state()
+    host = {f"tracker/{name}": value for name, value in tracker.items()}
+    host |= {
+      f"environment/{i}": np.frombuffer(state, np.uint8) for i, state in enumerate(environments)
+    }
+    for phase, source in zip(self._agent.phases, self._sources, strict=True):
+      host |= {f"source/{phase.name}/{name}": x for name, x in source.save_state().items()}
+    counters = {**dataclasses.asdict(self.counters), "files": self._metrics.save_state()}
+    snapshot = Snapshot(self._learner.state, host, counters)
+    self._checkpoints.save(self.counters.environment_steps, snapshot)
+
+  def restore(self) -> None:
+    """Continues from the latest good checkpoint.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    step, snapshot = self._checkpoints.restore(self._learner.state)
+    self._checkpoints.drop_after(step)
+    self._learner.state = snapshot.train_state
+    self._metrics.restore_state(snapshot.counters["files"])
+    self.counters = Counters(
+      **{name: value for name, value in snapshot.counters.items() if name != "files"}
+    )
+    self._actor.restore_state(_below(snapshot.host, "tracker/"), _environment_states(snapshot.host))
+    for phase, source in zip(self._agent.phases, self._sources, strict=True):
+      source.restore_state(_below(snapshot.host, f"source/{phase.name}/"))
+
+  def _turn(self) -> None:
+    """Collects one rollout and runs every phase that is due."""
+    start = time.monotonic()
+    counters = self.counters
+    trajectory, episodes = self._actor.collect(
+      self._learner.publish(), base_key=self._key, rollout=counters.rollouts
+    )
+    record = self._learner.postprocess(trajectory)
+    del trajectory  # a rollout's frames are held once
+    counters.rollouts += 1
+    counters.environment_steps += self._actor.steps_per_rollout
+    self._count_episodes(episodes)
+    row = self._learn(record)
+    elapsed = time.monotonic() - start
+    counters.seconds += elapsed
+    row["speed/steps_per_second"] = self._actor.steps_per_rollout / elapsed
+    self._report(row, episodes)
+
+  def _learn(self, record: Mapping[str, Any]) -> dict[str, float]:
+    """Hands a record to every phase's source and runs what is due; returns metrics."""
+    row: dict[str, float] = {}
+    for source in self._sources:
+      source.add(record)
+    del record
+    for index, source in enumerate(self._sources):
+      while source.updates_due():
+        try:
+          row |= self._learner.run_phase(index, source.draw(), draw=self.counters.draws[index])
+        except NonFiniteError as error:
+          raise NonFiniteError(
+            f"at environment step {self.counters.environment_steps}: {error}"
+          ) from None
+        self.counters.draws[index] += 1
+    return row
+
+  def _count_episodes(self, episodes: list[Episode]) -> None:
+    counters = self.counters
+    recent = deque(counters.recent, maxlen=RECENT_EPISODES)
+    for episode in episodes:
+      counters.episodes += 1
+      counters.time_outs += episode.timed_out
+      recent.append([episode.episode_return, episode.length, float(episode.level_complete)])
+    counters.recent = list(recent)
+
+  def _report(self, row: dict[str, Any], episodes: list[Episode]) -> None:
+    """Writes a turn's metrics, episodes and status."""
+    counters = self.counters
+    steps = counters.environment_steps
+    means = self._recent_means()
+    row = {
+      "training/episode_return": means[0],
+      "training/episode_length": means[1],
+      "training/level_complete": means[2],
+      "training/episodes": counters.episodes,
+      "training/time_outs": counters.time_outs,
+      **row,
+    }
+    self._metrics.write_episodes(episodes, environment_steps=steps)
+    self._metrics.write("training", row, environment_steps=steps, seconds=counters.seconds)
+    self.write_status("running", steps_per_second=row["speed/steps_per_second"])
+
+  def write_status(self, state: str, **details: Any) -> None:
+    """Says in status.json how the run stands."""
+    counters, total = self.counters, self._training.total_environment_steps
+    speed = counters.environment_steps / counters.seconds if counters.seconds else None
+    remaining = max(0, total - counters.environment_steps)
+    status = {
+      "environment_steps": counters.environment_steps,
+      "total_environment_steps": total,
+      "seconds": round(counters.seconds, 1),
+      "seconds_left": round(remaining / speed, 1) if speed else None,
+      "episode_return": self._recent_means()[0],
+      **details,
+    }
+    self._metrics.write_status(state, status)
+
+  def _recent_means(self) -> list[float | None]:
+    """Means of return, length and completion over the last training episodes."""
+    if not self.counters.recent:
+      return [None, None, None]
+    return [finite_or_none(float(x)) for x in np.mean(self.counters.recent, axis=0)]
+
+  def _evaluate(self, episodes_per_environment: int) -> list[dict[str, Any]]:
+    """Evaluates on every set; returns and writes the rows."""
+    start = time.monotonic()
+    steps = self.counters.environment_steps
+    params = self._learner.publish()
+    rows = []
+    for index, evaluation_set in enumerate(self._evaluation_sets):
+      rows.append(
+        evaluate(
+          evaluation_set,
+          self._evaluation_act,
+          params,
+          episodes_per_environment=episodes_per_environment,
+          policy=self._evaluation.policy,
+          key=derive_key(self._key, Purpose.EVALUATE, index),
+        )
+      )
+    seconds = time.monotonic() - start
+    self.counters.seconds += seconds
+    for row in rows:
+      self._metrics.write("evaluation", row, environment_steps=steps, seconds=self.counters.seconds)
+    return rows
+
+  def _result(self) -> dict[str, Any]:
+    """Makes the last evaluation; returns the content of result.json."""
+    rows = self._evaluate(self._evaluation.final_episodes_per_environment)
+    return {
+      "environment_steps": self.counters.environment_steps,
+      "seconds": round(self.counters.seconds, 3),
+      "training_episode_return": self._recent_means()[0],
+      "evaluations": rows,
+      "compilations": self._learner.compilations(),
+    }
+
+
+def _passed(before: int, now: int, every: int) -> bool:
+  """Whether a multiple of `every` lies in (before, now]."""
+  return now // every > before // every
+
+
+def _below(host: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+  """Returns the entries under `prefix`, without it."""
+  return {name[len(prefix) :]: x for name, x in host.items() if name.startswith(prefix)}
+
+
+def _environment_states(host: Mapping[str, np.ndarray]) -> list[bytes]:
+  states = _below(host, "environment/")
+  return [states[str(i)].tobytes() for i in range(len(states))]
