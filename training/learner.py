@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from agents.interface import Agent, Phase, PolicyParams, TrainState
+from agents.interface import Agent, Batch, Phase, PolicyParams, TrainState
 from replay.interface import Record, Trajectory
 from training import sharding
 from training.keys import Purpose, derive_key, derive_seed
@@ -46,12 +46,23 @@ class Learner:
     self.state, record = self._postprocess(self.state, placed)
     return record
 
-  def run_phase(self, index: int, record: Record, *, draw: int) -> dict[str, float]:
-    """Makes targets of a drawn record and learns from them.
+  def make_targets(self, index: int, record: Record, *, draw: int) -> Batch:
+    """Makes phase `index`'s batch of a drawn record, `[T, B, ...]`.
 
     Args:
       index: of the phase among the agent's.
-      record: drawn from the phase's source, `[T, B, ...]`.
+      record: drawn from the phase's source.
+      draw: number of this draw in the run; the key follows from it.
+    """
+    key = derive_key(self._key, Purpose.MAKE_TARGETS, index, draw)
+    return self._phases[index].make_targets(self.state, record, key)
+
+  def update(self, index: int, batch: Batch, *, draw: int) -> dict[str, float]:
+    """Learns from a batch, for all epochs and minibatches of phase `index`.
+
+    Args:
+      index: of the phase among the agent's.
+      batch: of `make_targets`, `[N, ...]`.
       draw: number of this draw in the run; keys and shuffling follow from it.
 
     Returns:
@@ -61,9 +72,6 @@ class Learner:
       NonFiniteError: a metric is not finite; names the phase, quantity and update.
     """
     compiled = self._phases[index]
-    batch = compiled.make_targets(
-      self.state, record, derive_key(self._key, Purpose.MAKE_TARGETS, index, draw)
-    )
     key = derive_key(self._key, Purpose.UPDATE, index, draw)
     generator = np.random.default_rng(derive_seed(self._seed, Purpose.SHUFFLE, index, draw))
     metrics = []

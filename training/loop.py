@@ -139,36 +139,46 @@ class Loop:
     """Collects one rollout and runs every phase that is due."""
     start = time.monotonic()
     counters = self.counters
-    trajectory, episodes = self._actor.collect(
-      self._learner.publish(), base_key=self._key, rollout=counters.rollouts
-    )
-    record = self._learner.postprocess(trajectory)
-    del trajectory  # a rollout's frames are held once
+    episodes = self._collect()
     counters.rollouts += 1
     counters.environment_steps += self._actor.steps_per_rollout
     self._count_episodes(episodes)
-    row = self._learn(record)
+    row = self._learn()
     elapsed = time.monotonic() - start
     counters.seconds += elapsed
     row["speed/steps_per_second"] = self._actor.steps_per_rollout / elapsed
     self._report(row, episodes)
 
-  def _learn(self, record: Mapping[str, Any]) -> dict[str, float]:
-    """Hands a record to every phase's source and runs what is due; returns metrics."""
-    row: dict[str, float] = {}
+  def _collect(self) -> list[Episode]:
+    """Hands one rollout to every phase's source; returns the episodes that ended in it."""
+    trajectory, episodes = self._actor.collect(
+      self._learner.publish(), base_key=self._key, rollout=self.counters.rollouts
+    )
+    record = self._learner.postprocess(trajectory)
     for source in self._sources:
       source.add(record)
-    del record
+    return episodes
+
+  def _learn(self) -> dict[str, float]:
+    """Runs every phase that is due; returns its metrics, means over the draws."""
+    row: dict[str, float] = {}
     for index, source in enumerate(self._sources):
+      draws = []
       while source.updates_due():
-        try:
-          row |= self._learner.run_phase(index, source.draw(), draw=self.counters.draws[index])
-        except NonFiniteError as error:
-          raise NonFiniteError(
-            f"at environment step {self.counters.environment_steps}: {error}"
-          ) from None
+        draw = self.counters.draws[index]
+        batch = self._learner.make_targets(index, source.draw(), draw=draw)
+        draws.append(self._update(index, batch, draw=draw))
         self.counters.draws[index] += 1
+      if draws:
+        row |= {name: float(np.mean([each[name] for each in draws])) for name in draws[0]}
     return row
+
+  def _update(self, index: int, batch: Any, *, draw: int) -> dict[str, float]:
+    try:
+      return self._learner.update(index, batch, draw=draw)
+    except NonFiniteError as error:
+      steps = self.counters.environment_steps
+      raise NonFiniteError(f"at environment step {steps}: {error}") from None
 
   def _count_episodes(self, episodes: list[Episode]) -> None:
     counters = self.counters

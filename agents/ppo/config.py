@@ -50,7 +50,8 @@ class PPOConfig:
     for name in ("discount", "gae_lambda", "reward_discount"):
       value = getattr(self, name)
       require(0 <= value <= 1, f"agent.{name}", value, "between 0 and 1")
-    for name in ("clip", "value_clip", "reward_clip"):
+    require(0 < self.clip < 1, "agent.clip", self.clip, "between 0 and 1, neither included")
+    for name in ("value_clip", "reward_clip"):
       value = getattr(self, name)
       require(value > 0, f"agent.{name}", value, "above 0")
     for name in ("value_coefficient", "entropy_coefficient"):

@@ -22,11 +22,6 @@ class PPOBatch:
   value_target: jax.Array  # [N]
 
 
-def normalise(advantage: jax.Array) -> jax.Array:
-  """Shifts and scales `[N]` advantages to mean 0 and standard deviation 1."""
-  return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
-
-
 def ppo_loss(
   output: ActorCriticOutput, batch: PPOBatch, config: PPOConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -47,7 +42,7 @@ def ppo_loss(
   losses = {
     "policy": jnp.mean(
       policy.clipped_surrogate(
-        log_prob, batch.log_prob, normalise(batch.advantage), clip=config.clip
+        log_prob, batch.log_prob, policy.normalise_advantage(batch.advantage), clip=config.clip
       )
     ),
     "value": jnp.mean(
@@ -69,7 +64,9 @@ def ppo_loss(
     "value_loss": losses["value"],
     "entropy": -losses["entropy"],
     "approximate_kl": jnp.mean(policy.approximate_kl(log_prob, batch.log_prob)),
-    "clip_fraction": policy.clip_fraction(log_prob, batch.log_prob, clip=config.clip),
+    "clip_fraction": policy.clip_fraction(
+      policy.probability_ratio(log_prob, batch.log_prob), clip=config.clip
+    ),
     "explained_variance": value.explained_variance(output.value, batch.value_target),
   }
   return total, metrics

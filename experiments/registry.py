@@ -1,0 +1,61 @@
+"""Which agents there are. Adding one is an entry here and its presets.
+
+Nothing here imports JAX before an agent is made.
+"""
+
+import dataclasses
+import importlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from agents.ppo.config import PPOConfig
+from experiments.errors import unknown
+
+if TYPE_CHECKING:
+  from agents.interface import Agent
+  from environments.interface import EnvironmentSpec
+
+AgentConfig = PPOConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentEntry:
+  """Where an agent is found.
+
+  Attributes:
+    config: its dataclass of settings.
+    module: imported when the agent is made.
+    function: (config, spec, *, total_environment_steps) -> Agent, in that module.
+  """
+
+  config: type
+  module: str
+  function: str
+
+
+AGENTS = MappingProxyType({"ppo": AgentEntry(PPOConfig, "agents.ppo.agent", "make_ppo")})
+
+
+def agent_entry(name: str) -> AgentEntry:
+  """Returns the entry for `name`.
+
+  Raises:
+    UsageError: there is none; names the nearest.
+  """
+  if name not in AGENTS:
+    raise unknown("agent", name, AGENTS)
+  return AGENTS[name]
+
+
+def agent_name(config: AgentConfig) -> str:
+  """Returns the name of the agent that `config` configures."""
+  return next(name for name, entry in AGENTS.items() if type(config) is entry.config)
+
+
+def make_agent(
+  config: AgentConfig, spec: "EnvironmentSpec", *, total_environment_steps: int
+) -> "Agent":
+  """Builds the agent that `config` configures."""
+  entry = AGENTS[agent_name(config)]
+  make = getattr(importlib.import_module(entry.module), entry.function)
+  return make(config, spec, total_environment_steps=total_environment_steps)

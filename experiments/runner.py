@@ -1,0 +1,270 @@
+"""Runs one configuration in one directory: builds everything, trains, writes the result."""
+
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+import platform
+import signal
+import subprocess
+import sys
+
+import jax
+
+from environments.factory import make_environment
+from environments.levels import full_distribution
+from experiments.config import ExperimentConfig, differences, load_config, save_config
+from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
+from experiments.registry import make_agent
+from replay.factory import make_source
+from training.actor import Actor, compile_act
+from training.checkpoint import CheckpointError, Checkpoints
+from training.evaluation import EvaluationSet
+from training.keys import Purpose, derive_seed
+from training.learner import Learner, NonFiniteError
+from training.loop import Interrupted, Loop
+from training.metrics import MetricsWriter, write_json
+from training.sharding import make_mesh
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mctx", "numpy", "procgen-mirror")
+
+
+def run(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) -> int:
+  """Trains in `directory`, from the start or from its latest checkpoint.
+
+  Args:
+    config: of the run; a directory that holds another one is refused.
+    directory: is made if needed.
+    command: recorded in run.json.
+
+  Returns:
+    The exit code: 0 finished, 75 stopped by SIGTERM, 130 by Ctrl-C; both saved.
+
+  Raises:
+    UsageError: the directory belongs to another configuration or process.
+    NonFiniteError, CheckpointError: as in the loop.
+  """
+  directory.mkdir(parents=True, exist_ok=True)
+  with _locked(directory):
+    claim_directory(config, directory)
+    if (directory / "result.json").exists():
+      print(f"{directory} is finished; nothing to do")
+      return 0
+    _record_run(directory, command)
+    with contextlib.ExitStack() as stack:
+      stop = stack.enter_context(_stop_requests())
+      return _train(config, directory, stop, stack)
+
+
+def claim_directory(config: ExperimentConfig, directory: Path) -> None:
+  """Writes config.yaml, or checks that the one that is there is the same.
+
+  Raises:
+    UsageError: it differs; names the first fields.
+  """
+  path = directory / "config.yaml"
+  if not path.exists():
+    temporary = path.with_name("config.yaml.partial")
+    save_config(config, temporary)
+    os.replace(temporary, path)
+    return
+  different = differences(load_config(path), config)
+  if different:
+    raise UsageError(
+      f"{directory} holds a run of another configuration (there, asked for): "
+      f"{'; '.join(different[:5])}. Choose another --out, or the same fields."
+    )
+
+
+def _train(
+  config: ExperimentConfig, directory: Path, stop: "_StopRequests", stack: contextlib.ExitStack
+) -> int:
+  metrics = MetricsWriter(directory)
+  stack.callback(metrics.close)
+  checkpoints = Checkpoints(directory / "checkpoints", keep=config.training.keep_checkpoints)
+  stack.callback(checkpoints.close)
+  loop = build_loop(config, checkpoints=checkpoints, metrics=metrics, stack=stack)
+  if checkpoints.steps():
+    loop.restore()
+  else:
+    metrics.restore_state({"metrics": 0, "episodes": 0})
+  try:
+    loop.write_status("running")
+    result = loop.run(should_stop=stop.requested)
+  except Interrupted as interrupted:
+    loop.write_status("interrupted")
+    print(f"{interrupted}; the same command continues", file=sys.stderr)
+    return EXIT_PREEMPTED if stop.signal == signal.SIGTERM else EXIT_INTERRUPTED
+  except (NonFiniteError, CheckpointError) as error:
+    loop.write_status("failed", error=str(error))
+    raise
+  write_json(directory / "result.json", result)
+  loop.write_status("finished")
+  return 0
+
+
+def build_loop(
+  config: ExperimentConfig,
+  *,
+  checkpoints: Checkpoints,
+  metrics: MetricsWriter,
+  stack: contextlib.ExitStack,
+) -> Loop:
+  """Puts a run together; environments are closed with `stack`."""
+  environment = make_environment(
+    config.environment.game,
+    levels=config.environment.level_distribution,
+    num_environments=config.environment.num_environments,
+    seed=derive_seed(config.seed, Purpose.ENVIRONMENT),
+  )
+  stack.callback(environment.close)
+  agent = make_agent(
+    config.agent,
+    environment.spec,
+    total_environment_steps=config.training.total_environment_steps,
+  )
+  mesh = make_mesh()
+  acts = {"sampled": agent.act, "greedy": agent.act_greedy}
+  return Loop(
+    agent,
+    actor=Actor(environment, compile_act(agent.act, mesh), rollout_length=agent.rollout_length),
+    learner=Learner(agent, mesh=mesh, seed=config.seed),
+    sources=[make_source(phase.source) for phase in agent.phases],
+    evaluation_sets=evaluation_sets(config),
+    evaluation_act=compile_act(acts[config.evaluation.policy], mesh),
+    checkpoints=checkpoints,
+    metrics=metrics,
+    training=config.training,
+    evaluation=config.evaluation,
+    seed=config.seed,
+  )
+
+
+def evaluation_sets(config: ExperimentConfig) -> list[EvaluationSet]:
+  """Returns the training levels and the full distribution of the same mode."""
+  training_levels = config.environment.level_distribution
+  sets = []
+  for index, (split, levels) in enumerate(
+    [("train", training_levels), ("test", full_distribution(training_levels))]
+  ):
+    seed = derive_seed(config.seed, Purpose.EVALUATE, index)
+    sets.append(
+      EvaluationSet(
+        split=split,
+        levels=levels.name,
+        seed=seed,
+        make_environment=_evaluation_environment(config, levels, seed),
+      )
+    )
+  return sets
+
+
+def _evaluation_environment(config: ExperimentConfig, levels, seed: int):
+  def make():
+    return make_environment(
+      config.environment.game,
+      levels=levels,
+      num_environments=config.evaluation.num_environments,
+      seed=seed,
+    )
+
+  return make
+
+
+@contextlib.contextmanager
+def _locked(directory: Path):
+  """Holds the run directory for this process alone."""
+  with (directory / "run.lock").open("w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise UsageError(f"another process is running in {directory}") from None
+    yield
+
+
+@dataclasses.dataclass
+class _StopRequests:
+  """The first SIGTERM or SIGINT; a second SIGINT ends the process at once."""
+
+  signal: int | None = None
+
+  def requested(self) -> bool:
+    return self.signal is not None
+
+
+@contextlib.contextmanager
+def _stop_requests():
+  requests = _StopRequests()
+
+  def handle(number, frame):
+    del frame
+    if requests.signal == signal.SIGINT and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    requests.signal = number
+    print("stopping after this turn, with a checkpoint", file=sys.stderr, flush=True)
+
+  previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield requests
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
+
+
+def _record_run(directory: Path, command: Sequence[str]) -> None:
+  """Writes run.json; the starts of a resumed run are kept."""
+  path = directory / "run.json"
+  starts = json.loads(path.read_text())["starts"] if path.exists() else []
+  commit, dirty = _git_commit()
+  now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+  start = {"time": now, "commit": commit, "dirty": dirty, "process": os.getpid()}
+  content = {
+    "commit": commit,
+    "dirty": dirty,
+    "command": list(command),
+    "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+    "devices": [str(device) for device in jax.devices()],
+    "hardware": {
+      "machine": platform.machine(),
+      "processor": _processor(),
+      "cores": len(os.sched_getaffinity(0)),
+    },
+    "started": starts[0]["time"] if starts else now,
+    "starts": [*starts, start],
+  }
+  write_json(path, content)
+
+
+def _git_commit() -> tuple[str | None, bool | None]:
+  """Returns the commit of this code and whether it was changed, or None outside git."""
+  root = Path(__file__).resolve().parent
+
+  def git(*arguments):
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+  try:
+    return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+  except (OSError, subprocess.CalledProcessError):
+    return None, None
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def _processor() -> str:
+  """Returns the processor's name where the system tells it."""
+  with contextlib.suppress(OSError):
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+      if line.startswith("model name"):
+        return line.partition(":")[2].strip()
+  return platform.processor()

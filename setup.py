@@ -1,0 +1,53 @@
+"""Packaging: what to install, and the `procplan` command."""
+
+from setuptools import find_packages, setup
+
+PACKAGES = ("environments", "networks", "losses", "replay", "agents", "training", "experiments")
+
+# Tried together in one `pip install`, Python 3.11 and 3.12. procgen-mirror holds numpy
+# below 2; the code runs on both. chex 0.1.92 fails with numpy 1.26.
+CORE = [
+  "jax>=0.7.1",
+  "flax>=0.12",
+  "optax>=0.2.5",
+  "chex>=0.1.90,!=0.1.92",
+  "dm-haiku>=0.0.14",
+  "orbax-checkpoint>=0.12",
+  "mctx>=0.0.71",
+  "numpy>=1.26",
+  "procgen-mirror==0.10.7; python_version>='3.11'",
+  "procgen==0.10.7; python_version<'3.11'",
+  "tyro>=1,<2",
+  "PyYAML",
+  "zstandard",
+  "tensorboardX",
+  "rich",
+  "pillow",
+]
+REPORT = ["matplotlib>=3.9", "rliable>=1.2", "pandas>=2.2,<3"]
+TEST = [
+  "pytest",
+  "pytest-timeout",
+  "hypothesis",
+  "ruff",
+  "rlax",
+  "flashbax",
+]
+
+setup(
+  name="procplan",
+  version="0.1.0",
+  description="Planning against model-free RL under procedural generalisation, controlled.",
+  python_requires=">=3.10",
+  packages=find_packages(include=[pattern for p in PACKAGES for pattern in (p, f"{p}.*")]),
+  package_data={"experiments": ["reporting/*.json", "launch/*"]},
+  install_requires=CORE,
+  extras_require={
+    "report": REPORT,
+    "test": TEST,
+    "cuda": ["jax[cuda12]>=0.7.1"],
+    "tpu": ["jax[tpu]>=0.7.1", "gcsfs"],
+    "board": ["tensorboard"],
+  },
+  entry_points={"console_scripts": ["procplan=experiments.command_line:main"]},
+)
