@@ -27,15 +27,15 @@ class EnvironmentConfig:
     try:
       find_game(self.game)
     except ValueError as error:
-      raise ValueError(f"EnvironmentConfig.game: {error}") from None
+      raise ValueError(f"environment.game: {error}") from None
     try:
       parse_levels(self.levels)
     except ValueError as error:
-      raise ValueError(f"EnvironmentConfig.levels: {error}") from None
+      raise ValueError(f"environment.levels: {error}") from None
     count = self.num_environments
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
       raise ValueError(
-        f"EnvironmentConfig.num_environments must be an integer of at least 1, got {count!r}"
+        f"environment.num_environments must be an integer of at least 1, got {count!r}"
       )
 
   @property

@@ -16,7 +16,7 @@ import yaml
 STATES = ("finished", "running", "interrupted", "failed", "not started", "unknown")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Run:
   """One run directory.
 
@@ -120,7 +120,9 @@ def read_run(directory: Path | str) -> Run:
     status=_read_json(directory / "status.json", problems) or {},
     result=result,
     training=_by_steps((row for row in rows if row.get("kind") == "training"), ()),
-    evaluations=_by_steps(evaluations, ("split", "policy")),
+    evaluations=_by_steps(
+      (row for row in evaluations if is_number(row.get("episode_return"))), ("split", "policy")
+    ),
     problems=tuple(problems),
   )
   if run.is_readable or run.state == "not started":
@@ -201,7 +203,7 @@ def _parse_row(line: bytes) -> dict[str, Any] | None:
     row = json.loads(line)
   except ValueError:
     return None
-  is_row = isinstance(row, dict) and _is_number(row.get("environment_steps"))
+  is_row = isinstance(row, dict) and is_number(row.get("environment_steps"))
   return row if is_row else None
 
 
@@ -219,7 +221,8 @@ def _by_steps(
   return tuple(sorted(latest.values(), key=lambda row: row["environment_steps"]))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+  """Whether a value read from a file is a finite number."""
   return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

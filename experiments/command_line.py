@@ -1,0 +1,42 @@
+"""The `procplan` command: finds the command's module and hands over.
+
+Also run as `python -m experiments.train` and so on.
+"""
+
+from collections.abc import Sequence
+import importlib
+import sys
+
+from experiments.errors import unknown
+from experiments.options import guarded
+
+COMMANDS = {
+  "train": "one run, in one directory",
+  "compare": "a comparison of agents and level distributions, with a report",
+  "evaluate": "evaluate a checkpoint",
+  "report": "write the report page of finished or unfinished runs",
+  "benchmark": "speed and memory of each stage of a run",
+}
+
+USAGE = "usage: procplan COMMAND [OPTIONS]\n\n" + "\n".join(
+  f"  {name:<10} {text}" for name, text in COMMANDS.items()
+)
+
+
+def run_command(arguments: Sequence[str]) -> int:
+  """Runs the command that `arguments` names; returns the exit code."""
+  if not arguments or arguments[0] in ("--help", "-h"):
+    print(f"{USAGE}\n\n`procplan COMMAND --help` explains every option.")
+    return 0
+  if arguments[0] not in COMMANDS:
+    raise unknown("command", arguments[0], COMMANDS)
+  return importlib.import_module(f"experiments.{arguments[0]}").main(arguments[1:])
+
+
+def main() -> None:
+  """Entry point of the installed command."""
+  sys.exit(guarded(run_command, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,151 @@
+"""Command lines: agent, preset and file first, then any field on top.
+
+Nothing here imports JAX, so that `--help` answers at once. A wrong option or value ends
+in one line and exit code 2.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import io
+from pathlib import Path
+import re
+import sys
+
+import tyro
+
+from experiments.config import ExperimentConfig, flatten, load_config, to_mapping
+from experiments.errors import EXIT_USAGE, UsageError, unknown
+from experiments.presets import PRESETS, make_preset
+from experiments.registry import AGENTS
+from networks.config import BACKBONES
+
+MARKERS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+
+
+class OptionParser(argparse.ArgumentParser):
+  """An argument parser whose errors are one line and that takes no abbreviations."""
+
+  def __init__(self, **arguments):
+    super().__init__(
+      allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **arguments
+    )
+
+  def error(self, message: str):
+    raise UsageError(message)
+
+
+def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+  """Runs a command; a user's mistake becomes one line on stderr and exit code 2."""
+  try:
+    return main(arguments)
+  except UsageError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def add_selection(parser: OptionParser) -> None:
+  """Adds the options that choose the configuration to start from."""
+  parser.add_argument("--agent", metavar="NAME", default="ppo", help=f"{', '.join(AGENTS)}")
+  parser.add_argument("--preset", metavar="NAME", default="laptop", help=f"{', '.join(PRESETS)}")
+  parser.add_argument(
+    "--config",
+    metavar="FILE",
+    type=Path,
+    help="start from a run's config.yaml instead of an agent's preset",
+  )
+  parser.add_argument(
+    "--backbone",
+    metavar="NAME",
+    help=f"replace the preset's backbone by a named one: {', '.join(BACKBONES)}",
+  )
+
+
+def select_config(selection: argparse.Namespace) -> ExperimentConfig:
+  """Returns the configuration that the options of `add_selection` choose.
+
+  Raises:
+    UsageError: an unknown name, or a file that cannot be read.
+  """
+  if selection.config is not None:
+    config = load_config(selection.config)
+  else:
+    config = make_preset(selection.preset, selection.agent)
+  if selection.backbone is None:
+    return config
+  if selection.backbone not in BACKBONES:
+    raise unknown("backbone", selection.backbone, BACKBONES)
+  agent = dataclasses.replace(config.agent, backbone=BACKBONES[selection.backbone]())
+  return dataclasses.replace(config, agent=agent)
+
+
+def parse_with_fields(
+  parser: OptionParser, arguments: Sequence[str]
+) -> tuple[argparse.Namespace, ExperimentConfig]:
+  """Parses a command's own options, then every other one as a field of the configuration.
+
+  Args:
+    parser: with the options of `add_selection` and the command's own, without help.
+    arguments: the command line.
+
+  Returns:
+    The command's options and the resolved configuration.
+
+  Raises:
+    UsageError: an unknown option or a wrong value.
+    SystemExit: help was asked for and has been printed.
+  """
+  own, rest = parser.parse_known_args(arguments)
+  if "--help" in rest or "-h" in rest:
+    rest = [each for each in rest if each not in ("--help", "-h")]
+    config = override_fields(select_config(own), rest)
+    print(parser.format_help())
+    print("Every field of the configuration can be set, as --section.field value:\n")
+    _tyro(config, ["--help"], prog=parser.prog)
+  return own, override_fields(select_config(own), rest)
+
+
+def override_fields(config: ExperimentConfig, arguments: Sequence[str]) -> ExperimentConfig:
+  """Returns `config` with `--section.field value` pairs applied.
+
+  Raises:
+    UsageError: an unknown field or a wrong value.
+  """
+  fields = [name for name in flatten(to_mapping(config)) if not name.endswith("kind")]
+  fields.remove("agent_name")
+  for argument in arguments:
+    if argument.startswith("--"):
+      name = argument[2:].partition("=")[0].replace("-", "_")
+      if name not in fields:
+        raise unknown("option", argument.partition("=")[0], [f"--{each}" for each in fields])
+  captured = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(captured), contextlib.redirect_stdout(captured):
+      return _tyro(config, arguments, prog="procplan")
+  except SystemExit:
+    raise UsageError(_one_line(captured.getvalue())) from None
+  except ValueError as error:
+    raise UsageError(str(error)) from None
+
+
+def _tyro(config: ExperimentConfig, arguments: Sequence[str], *, prog: str) -> ExperimentConfig:
+  return tyro.cli(
+    ExperimentConfig,
+    default=config,
+    args=list(arguments),
+    prog=prog,
+    use_underscores=True,
+    config=MARKERS,
+  )
+
+
+def _one_line(text: str) -> str:
+  """Takes the frame, the title and the help text off one of tyro's messages."""
+  text = re.sub(r"[╭╮╰╯│]|[─-]{3,}", " ", text)
+  text = re.sub(r"(For full helptext|Argument helptext).*", "", text, flags=re.DOTALL)
+  text = " ".join(text.split())
+  text = re.sub(r"^(Parsing error|Value error|Invalid choice|Missing argument) ", "", text)
+  return re.sub(
+    r"^Error parsing (ExperimentConfig|environment|agent\S*|evaluation|training): ", "", text
+  )

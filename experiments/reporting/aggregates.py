@@ -1,0 +1,177 @@
+"""Scores of a study over all games of a level distribution, at equal steps, normalised."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+import numpy as np
+
+from environments.games import normalised_score
+from experiments.reporting.published import equal_steps, published_at
+from experiments.reporting.statistics import (
+  Estimate,
+  ScoreMatrix,
+  area_under_curve,
+  iqm_curve,
+  score_matrix,
+  steps_to_reach,
+)
+from experiments.reporting.study import Cell, Study, latest_common_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Aggregate:
+  """Normalised scores of all agents on one level distribution and split.
+
+  Attributes:
+    levels: name of the level distribution of training.
+    split: `train` or `test`.
+    environment_steps: the latest steps at which every run of every agent was evaluated.
+    games: games that every agent has scores on.
+    matrices: agent -> `[runs, games]`.
+    notes: what was left out and why, in words.
+  """
+
+  levels: str
+  split: str
+  environment_steps: int
+  games: tuple[str, ...]
+  matrices: Mapping[str, ScoreMatrix]
+  notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CurveArea:
+  """Sample efficiency of one run group in two numbers.
+
+  Attributes:
+    areas: mean height of the normalised test curve, one a run.
+    first_step: steps of the first evaluation.
+    last_step: steps of the last evaluation.
+    steps_to_target: environment steps until the mean test curve reaches the target;
+      None where it does not.
+  """
+
+  areas: tuple[float, ...]
+  first_step: int
+  last_step: int
+  steps_to_target: int | None
+
+
+def aggregate_scores(study: Study, levels: str, split: str) -> Aggregate | None:
+  """Puts the scores of one level distribution and split side by side.
+
+  Args:
+    study: all runs.
+    levels: name of the level distribution of training.
+    split: `train` or `test`.
+
+  Returns:
+    None where no game has scores of every agent at common steps, within known bounds.
+  """
+  cells = [cell for cell in study.cells_of(levels=levels) if cell.steps(split)]
+  cells = [cell for cell in cells if study.bounds_of(levels, cell.game) is not None]
+  agents = sorted({cell.agent for cell in cells})
+  games = _common_games(cells, agents)
+  cells = [cell for cell in cells if cell.game in games]
+  step = latest_common_step([steps for cell in cells for steps in cell.steps(split)])
+  if not games or step is None:
+    return None
+  by_agent = {agent: [cell for cell in cells if cell.agent == agent] for agent in agents}
+  return Aggregate(
+    levels=levels,
+    split=split,
+    environment_steps=step,
+    games=games,
+    matrices={agent: _matrix(study, by_agent[agent], split, step) for agent in agents},
+    notes=tuple(_notes(study, levels, games, by_agent)),
+  )
+
+
+def aggregate_curve(
+  study: Study, agent: str, aggregate: Aggregate, *, resamples: int
+) -> tuple[list[int], list[Estimate]]:
+  """IQM of one agent at every evaluation that all its runs share, up to the common steps."""
+  cells = [study.cells[agent, aggregate.levels, game] for game in aggregate.games]
+  lists = [steps for cell in cells for steps in cell.steps(aggregate.split)]
+  steps = [s for s in lists[0] if all(any(equal_steps(s, x) for x in each) for each in lists)]
+  steps = [s for s in steps if s <= aggregate.environment_steps]
+  matrices = [_matrix(study, cells, aggregate.split, s) for s in steps]
+  return steps, iqm_curve(matrices, resamples=resamples) if matrices else []
+
+
+def curve_area(study: Study, cell: Cell, *, target: float | None) -> CurveArea | None:
+  """Area under the normalised test curve and steps to reach `target`.
+
+  Args:
+    study: all runs.
+    cell: the runs.
+    target: mean episode return on the full distribution, not normalised; None for none.
+
+  Returns:
+    None without bounds, or with fewer than two common evaluations.
+  """
+  bounds = study.bounds_of(cell.levels, cell.game)
+  lists = cell.steps("test")
+  if bounds is None or not lists:
+    return None
+  steps = [s for s in lists[0] if all(any(equal_steps(s, x) for x in each) for each in lists)]
+  scores = [cell.scores_at("test", s) for s in steps]
+  if len(steps) < 2:
+    return None
+  returns = np.array([each.values for each in scores])  # [evaluations, runs]
+  areas = [area_under_curve(steps, normalised_score(run, bounds)) for run in returns.T]
+  reached = None if target is None else steps_to_reach(steps, returns.mean(axis=1), target)
+  return CurveArea(tuple(areas), steps[0], steps[-1], reached)
+
+
+def published_mean(aggregate: Aggregate, study: Study, agent_name: str) -> float | None:
+  """Published normalised mean over the same games, at the same steps; None if one is missing."""
+  scores = []
+  for game in aggregate.games:
+    found = published_at(
+      agent_name,
+      aggregate.levels,
+      split=aggregate.split,
+      game=game,
+      environment_steps=aggregate.environment_steps,
+    )
+    if not found:
+      return None
+    bounds = study.bounds_of(aggregate.levels, game)
+    scores.append(normalised_score(float(np.mean([f.mean for f in found])), bounds))
+  return float(np.mean(scores))
+
+
+def _common_games(cells: Sequence[Cell], agents: Sequence[str]) -> tuple[str, ...]:
+  have = {agent: {cell.game for cell in cells if cell.agent == agent} for agent in agents}
+  return tuple(sorted(set.intersection(*have.values()))) if have else ()
+
+
+def _matrix(study: Study, cells: Sequence[Cell], split: str, step: int) -> ScoreMatrix:
+  """`[runs, games]`: the i-th row holds the i-th run of every game.
+
+  Runs of different games are independent, and the bootstrap draws per game.
+  """
+  scores = {}
+  for cell in cells:
+    bounds = study.bounds_of(cell.levels, cell.game)
+    values = cell.scores_at(split, step).values
+    scores[cell.game] = [normalised_score(value, bounds) for value in values]
+  runs = min(len(values) for values in scores.values())
+  return score_matrix({game: values[:runs] for game, values in scores.items()})
+
+
+def _notes(
+  study: Study, levels: str, games: Sequence[str], by_agent: Mapping[str, Sequence[Cell]]
+) -> list[str]:
+  notes = []
+  others = sorted({cell.game for cell in study.cells_of(levels=levels)} - set(games))
+  if others:
+    notes.append(f"left out, without scores of every agent or without bounds: {', '.join(others)}")
+  for agent, cells in by_agent.items():
+    counts = [len(cell.used) for cell in cells]
+    if len(set(counts)) > 1:
+      notes.append(f"{agent}: {min(counts)} run(s) a game are used, though some games have more")
+  if any(not cell.is_final for cells in by_agent.values() for cell in cells):
+    notes.append("some of these runs have not finished")
+  return notes

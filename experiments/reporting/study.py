@@ -1,0 +1,268 @@
+"""What was compared: runs sorted into cells of one agent, level distribution and game.
+
+A score is only ever compared with another one at equal environment steps.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from typing import Any
+
+from environments.games import Bounds, score_bounds
+from environments.levels import LevelDistribution, parse_levels
+from experiments.reporting.published import equal_steps
+from experiments.reporting.runs import Run
+
+SPLITS = ("train", "test")
+
+# A run's config outside its cell: where one of these differs, it is another agent.
+_VARIANT_PREFIXES = ("agent.", "evaluation.policy", "environment.num_environments")
+_VARIANT_FIELDS = ("training.total_environment_steps",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """One split's mean episode returns in one cell, at equal steps.
+
+  Attributes:
+    environment_steps: the steps of the evaluations.
+    rows: one evaluation row a run.
+  """
+
+  environment_steps: int
+  rows: tuple[Mapping[str, Any], ...]
+
+  @property
+  def values(self) -> tuple[float, ...]:
+    """Mean episode return of every run."""
+    return tuple(float(row["episode_return"]) for row in self.rows)
+
+  @property
+  def mean(self) -> float:
+    """Mean over runs."""
+    return sum(self.values) / len(self.values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """The runs of one agent, level distribution and game.
+
+  Attributes:
+    agent: the agent's label; its name, or its name and what sets it apart.
+    agent_name: the agent's registered name.
+    levels: name of the level distribution of training.
+    game: the game.
+    policy: `sampled` or `greedy`, which evaluations are shown.
+    runs: every run, by seed.
+  """
+
+  agent: str
+  agent_name: str
+  levels: str
+  game: str
+  policy: str
+  runs: tuple[Run, ...]
+
+  @property
+  def used(self) -> tuple[Run, ...]:
+    """Runs that count in means: the finished ones; before there is one, those going on."""
+    finished = tuple(run for run in self.runs if run.state == "finished")
+    return finished or tuple(run for run in self.runs if run.state not in ("failed", "not started"))
+
+  @property
+  def is_final(self) -> bool:
+    """Whether the used runs have finished."""
+    return any(run.state == "finished" for run in self.runs)
+
+  def steps(self, split: str) -> list[list[int]]:
+    """Environment steps of the evaluations of every used run that has any."""
+    steps = [
+      [row["environment_steps"] for row in run.evaluations_of(split, self.policy)]
+      for run in self.used
+    ]
+    return [each for each in steps if each]
+
+  def last_common_step(self, split: str) -> int | None:
+    """The latest steps at which every used run was evaluated."""
+    return latest_common_step(self.steps(split))
+
+  def scores_at(self, split: str, environment_steps: int) -> Scores | None:
+    """The scores of the used runs at these steps; None where no run has one."""
+    rows = []
+    for run in self.used:
+      near = [
+        row
+        for row in run.evaluations_of(split, self.policy)
+        if equal_steps(environment_steps, row["environment_steps"])
+      ]
+      if near:
+        rows.append(near[-1])
+    return Scores(environment_steps, tuple(rows)) if rows else None
+
+  def last_scores(self, split: str) -> Scores | None:
+    """The scores at the latest common steps."""
+    step = self.last_common_step(split)
+    return None if step is None else self.scores_at(split, step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """All runs of a report.
+
+  Attributes:
+    runs: every run, the unreadable ones included.
+    cells: (agent, levels, game) -> cell.
+    bounds: name of the score bounds.
+    warnings: what a reader of the numbers has to know, in words.
+  """
+
+  runs: tuple[Run, ...]
+  cells: Mapping[tuple[str, str, str], Cell]
+  bounds: str
+  warnings: tuple[str, ...]
+
+  @property
+  def agents(self) -> tuple[str, ...]:
+    """Labels of the agents."""
+    return tuple(sorted({agent for agent, _, _ in self.cells}))
+
+  @property
+  def levels(self) -> tuple[str, ...]:
+    """Names of the level distributions, by mode and size."""
+    return tuple(sorted({levels for _, levels, _ in self.cells}, key=_levels_order))
+
+  @property
+  def games(self) -> tuple[str, ...]:
+    """Names of the games."""
+    return tuple(sorted({game for _, _, game in self.cells}))
+
+  def cells_of(self, *, levels: str | None = None, game: str | None = None) -> list[Cell]:
+    """Cells of one level distribution, one game, or both, by agent."""
+    return [
+      cell
+      for _, cell in sorted(self.cells.items())
+      if levels in (None, cell.levels) and game in (None, cell.game)
+    ]
+
+  def bounds_of(self, levels: str, game: str) -> Bounds | None:
+    """Returns that count as 0 and 1; None for a game or levels outside the table."""
+    distribution = level_distribution(levels)
+    if distribution is None:
+      return None
+    try:
+      return score_bounds(game, distribution.mode, self.bounds)
+    except ValueError:
+      return None
+
+
+def level_distribution(levels: str) -> LevelDistribution | None:
+  """What a level distribution's name says; None for a name of another family."""
+  try:
+    return parse_levels(levels)
+  except ValueError:
+    return None
+
+
+def make_study(runs: Iterable[Run], *, bounds: str) -> Study:
+  """Sorts runs into cells.
+
+  Runs of one agent whose settings differ within a cell are not seeds of one
+  another: they become agents of their own, labelled with what differs.
+  """
+  runs = tuple(runs)
+  readable = [run for run in runs if run.is_readable]
+  labels = _labels(readable)
+  policies = {label: _policy(labels, label) for label in set(labels.values())}
+  grouped: dict[tuple[str, str, str], list[Run]] = {}
+  for run, label in labels.items():
+    grouped.setdefault((label, run.levels, run.game), []).append(run)
+  cells = {}
+  for (label, levels, game), members in grouped.items():
+    members.sort(key=lambda run: (str(run.seed).rjust(12), str(run.directory)))
+    cells[label, levels, game] = Cell(
+      agent=label,
+      agent_name=members[0].agent,
+      levels=levels,
+      game=game,
+      policy=policies[label],
+      runs=tuple(members),
+    )
+  return Study(runs, cells, bounds, tuple(_warnings(cells)))
+
+
+def latest_common_step(steps: Sequence[Sequence[int]]) -> int | None:
+  """The latest number of steps that is (nearly) in every list; None if there is none."""
+  for candidate in sorted({s for each in steps for s in each}, reverse=True):
+    if all(any(equal_steps(candidate, s) for s in each) for each in steps):
+      return candidate
+  return None
+
+
+def _labels(runs: Sequence[Run]) -> dict[Run, str]:
+  """A label for every run: its agent's name, and the settings that set it apart."""
+  cells: dict[tuple[str, str, str], list[Run]] = {}
+  for run in runs:
+    cells.setdefault((run.agent, run.levels, run.game), []).append(run)
+  differing: dict[str, set[str]] = {}
+  for (agent, _, _), members in cells.items():
+    settings = [_variant_settings(run) for run in members]
+    names = {name for each in settings for name in each}
+    varying = {name for name in names if len({repr(each.get(name)) for each in settings}) > 1}
+    differing.setdefault(agent, set()).update(varying)
+  return {run: _label(run, sorted(differing[run.agent])) for run in runs}
+
+
+def _label(run: Run, differing: Sequence[str]) -> str:
+  settings = _variant_settings(run)
+  parts = [f"{name.removeprefix('agent.')}={settings.get(name)}" for name in differing]
+  return f"{run.agent} ({', '.join(parts)})" if parts else run.agent
+
+
+def _variant_settings(run: Run) -> dict[str, Any]:
+  flat = flatten(run.config)
+  return {
+    name: value
+    for name, value in flat.items()
+    if name in _VARIANT_FIELDS or name.startswith(_VARIANT_PREFIXES)
+  }
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Dotted name -> value of a nested mapping."""
+  flat: dict[str, Any] = {}
+  for name, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= flatten(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
+
+
+def _policy(labels: Mapping[Run, str], label: str) -> str:
+  """The policy with the most evaluations of an agent; sampled, as published, where equal."""
+  count = {"sampled": 0, "greedy": 0}
+  for run, own in labels.items():
+    for row in run.evaluations if own == label else ():
+      if row.get("policy") in count:
+        count[row["policy"]] += 1
+  return "greedy" if count["greedy"] > count["sampled"] else "sampled"
+
+
+def _warnings(cells: Mapping[tuple[str, str, str], Cell]) -> list[str]:
+  warnings = []
+  for cell in cells.values():
+    seeds = [run.seed for run in cell.runs if run.state != "failed"]
+    twice = sorted({str(seed) for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+      where = f"{cell.agent} on {cell.game}, {cell.levels}"
+      warnings.append(
+        f"{where}: seed {', '.join(twice)} was run more than once; such runs are"
+        " not independent, and intervals are too narrow"
+      )
+  return warnings
+
+
+def _levels_order(levels: str) -> tuple[str, float, str]:
+  distribution = level_distribution(levels)
+  if distribution is None:
+    return ("", 0.0, levels)
+  return (distribution.mode, distribution.num_levels or float("inf"), levels)
