@@ -27,11 +27,15 @@ class Learner:
     self._seed = seed
     self._key = jax.random.key(seed)
     key = derive_key(self._key, Purpose.INITIALISE)
-    self.state: TrainState = sharding.on_replicated(agent.init, mesh)(key)
-    self._publish = sharding.on_replicated(
-      lambda state: jax.tree.map(jnp.copy, agent.policy_params(state)), mesh
+    self.state: TrainState = sharding.on_mesh(agent.init, mesh, results=sharding.REPLICATED)(key)
+    self._publish = sharding.on_mesh(
+      lambda state: jax.tree.map(jnp.copy, agent.policy_params(state)),
+      mesh,
+      results=sharding.REPLICATED,
     )
-    self._postprocess = jax.jit(agent.postprocess)
+    self._postprocess = sharding.on_mesh(
+      agent.postprocess, mesh, results=(sharding.REPLICATED, sharding.TIME_FIRST)
+    )
     self._phases = tuple(_CompiledPhase(phase, mesh) for phase in agent.phases)
 
   def publish(self) -> PolicyParams:
@@ -103,7 +107,7 @@ class _CompiledPhase:
     def update(state, batch, indices, key):
       return phase.update(state, sharding.take(batch, indices, mesh), key)
 
-    self.update = jax.jit(update, donate_argnums=0)
+    self.update = sharding.on_mesh(update, mesh, results=sharding.REPLICATED, donate_argnums=0)
 
   def minibatches(self, batch: Any, generator: np.random.Generator):
     """Yields `[M]` indices into the batch, for all epochs."""

@@ -30,9 +30,22 @@ def place(tree: Any, mesh: Mesh, specs: Any) -> Any:
   return jax.device_put(tree, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
 
 
-def on_replicated(function: Callable, mesh: Mesh, **jit_options: Any) -> Callable:
-  """Compiles `function`, whose results are replicated over the mesh."""
-  return jax.jit(function, out_shardings=NamedSharding(mesh, REPLICATED), **jit_options)
+def on_mesh(function: Callable, mesh: Mesh, *, results: Any, **jit_options: Any) -> Callable:
+  """Compiles `function` and leaves it to XLA how to split the work.
+
+  Args:
+    function: of arrays that are on the mesh.
+    mesh: the devices.
+    results: how the results are split: one spec, or a tree of them. Left to XLA, a
+      result that is fed back could come split otherwise than at the start, and the
+      second call would compile again.
+    **jit_options: of `jax.jit`.
+
+  Returns:
+    The compiled function.
+  """
+  shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), results)
+  return jax.jit(function, out_shardings=shardings, **jit_options)
 
 
 def on_shards(function: Callable, mesh: Mesh, *, record: PartitionSpec) -> Callable:
@@ -91,12 +104,8 @@ def shuffled_minibatches(
   """
   shards = mesh.shape[AXIS]
   local = np.stack([generator.permutation(size // shards) for _ in range(shards)])
-  return (
-    np.concatenate(np.split(local, num_minibatches, axis=1), axis=1, dtype=np.int32)
-    .reshape(shards, num_minibatches, -1)
-    .transpose(1, 0, 2)
-    .reshape(num_minibatches, -1)
-  )
+  by_minibatch = local.astype(np.int32).reshape(shards, num_minibatches, -1).transpose(1, 0, 2)
+  return by_minibatch.reshape(num_minibatches, -1)
 
 
 def check_divides(size: int, num_minibatches: int, *, mesh: Mesh, what: str) -> None:
