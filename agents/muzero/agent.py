@@ -1,0 +1,131 @@
+"""MuZero as an agent: act by search, reanalyse on draw, learn from unrolled sequences."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from agents.interface import ActorOutput, Agent, Phase
+from agents.model import make_world_model
+from agents.muzero.config import MuZeroConfig
+from agents.muzero.loss import muzero_loss
+from agents.muzero.reanalyse import SequenceBatch, make_targets
+from agents.muzero.search import PlanningModel, search_exploring, search_greedily
+from agents.optimizers import make_optimizer
+from agents.target_network import refresh_target
+from environments.interface import EnvironmentSpec
+from networks.world_model import WorldModel
+from replay.interface import Record, Trajectory
+
+
+@flax.struct.dataclass
+class MuZeroState:
+  """Everything that MuZero learns or counts."""
+
+  params: Any  # the network's parameters
+  target_params: Any  # a copy, `target_interval` updates old at most
+  optimizer_state: Any
+  updates: jax.Array  # [] int32
+
+
+def make_muzero(
+  config: MuZeroConfig, spec: EnvironmentSpec, *, total_environment_steps: int
+) -> Agent:
+  """Builds MuZero.
+
+  Args:
+    config: settings.
+    spec: what the environments look like.
+    total_environment_steps: of the whole run; learning-rate schedules end there.
+
+  Returns:
+    An agent with one phase over replayed sequences.
+
+  Raises:
+    ValueError: replay cannot hold a sequence of every environment.
+  """
+  config.check_batch(spec.num_environments)
+  network = make_world_model(config.backbone, config.model, num_actions=spec.num_actions)
+  model = PlanningModel(
+    network, config.model.value_support, config.model.reward_support, config.discount
+  )
+  optimizer = make_optimizer(
+    config.optimizer, total_updates=config.sequences.total_updates(total_environment_steps)
+  )
+
+  def init(key: jax.Array) -> MuZeroState:
+    frame = jnp.zeros((1, *spec.observation_shape), jnp.uint8)
+    action = jnp.zeros((1,), jnp.int32)
+    params = network.init(key, frame, action, method=WorldModel.planning_parts)
+    return MuZeroState(
+      params=params,
+      target_params=jax.tree.map(jnp.copy, params),
+      optimizer_state=optimizer.init(params),
+      updates=jnp.zeros((), jnp.int32),
+    )
+
+  def update(state: MuZeroState, batch: SequenceBatch, key: jax.Array):
+    del key  # nothing here is random
+    return _descend(model, optimizer, config, state, batch)
+
+  phase = Phase(
+    name="model",
+    source=config.sequences.request(),
+    make_targets=lambda state, record, key: make_targets(
+      model, config, state.target_params, record, key
+    ),
+    update=update,
+  )
+  return Agent(
+    init=init,
+    policy_params=lambda state: state.params,
+    act=lambda params, observation, key: _act(
+      search_exploring, model, config, params, observation, key
+    ),
+    act_greedy=lambda params, observation, key: _act(
+      search_greedily, model, config, params, observation, key
+    ),
+    postprocess=lambda state, trajectory: (state, _record(trajectory)),
+    phases=(phase,),
+    rollout_length=config.rollout_length,
+  )
+
+
+def _act(run_search, model, config, params, observation, key) -> ActorOutput:
+  latent = model.network.apply(params, observation, method=WorldModel.represent)
+  result = run_search(model, params, latent, key, config=config.search)
+  return ActorOutput(result.action, {"search_policy": result.policy, "value": result.value})
+
+
+def _record(trajectory: Trajectory) -> Record:
+  """What replay keeps of a trajectory: `[T, B, ...]`."""
+  return {
+    "observation": trajectory.observation,
+    "action": trajectory.action,
+    "reward": trajectory.reward,
+    "discount": trajectory.discount,
+    "search_policy": trajectory.extras["search_policy"],
+  }
+
+
+def _descend(model, optimizer, config: MuZeroConfig, state: MuZeroState, batch: SequenceBatch):
+  """One optimiser step, then a refreshed target network when it is due."""
+
+  def loss(params):
+    return muzero_loss(model, params, batch, config)
+
+  gradient, metrics = jax.grad(loss, has_aux=True)(state.params)
+  updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  count = state.updates + 1
+  state = MuZeroState(
+    params=params,
+    target_params=refresh_target(
+      state.target_params, params, updates=count, interval=config.target_interval
+    ),
+    optimizer_state=optimizer_state,
+    updates=count,
+  )
+  return state, {**metrics, "gradient_norm": optax.global_norm(gradient)}

@@ -1,0 +1,122 @@
+"""Targets of drawn sequences, made when they are drawn: this is reanalyse.
+
+Every frame of a folded sequence is encoded once and every position searched once, with
+the target network's parameters.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from agents.muzero.config import MuZeroConfig
+from agents.muzero.search import PlanningModel, search_for_targets
+from agents.unrolling import flatten, represent, sequences_first
+from losses.unroll import policy_targets, unroll_targets
+from losses.value_transform import logits_to_scalar
+from networks.world_model import WorldModel
+from replay.interface import Record
+
+
+@flax.struct.dataclass
+class SequenceBatch:
+  """N sequences of S starts with their targets, sequences first."""
+
+  observation: jax.Array  # [N, S, H, W, C] uint8, the starts' frames
+  action: jax.Array  # [N, K, S] int32, random past an episode's end
+  value: jax.Array  # [N, K + 1, S]
+  reward: jax.Array  # [N, K, S]
+  policy: jax.Array  # [N, K + 1, S, A], zeros past an episode's end
+  inside: jax.Array  # [N, K + 1, S] float32
+  importance_weight: jax.Array  # [N, S]
+  age: jax.Array  # [N, S] int32, frames added since
+
+
+def make_targets(
+  model: PlanningModel, config: MuZeroConfig, target_params, record: Record, key: jax.Array
+) -> SequenceBatch:
+  """Makes the targets of N drawn sequences.
+
+  Values are n-step returns bootstrapped from the target network's value; policies come
+  from a fresh search for the first `reanalyse_fraction` of the sequences, and from the
+  time of acting for the rest (a static split: what is not reanalysed is not searched).
+
+  Args:
+    model: what is planned with.
+    config: settings.
+    target_params: of the target network.
+    record: `[L, N, ...]` with L = S + K + n, as drawn.
+    key: consumed.
+
+  Returns:
+    SequenceBatch.
+  """
+  sequences = config.sequences
+  search_key, action_key = jax.random.split(key)
+  latent = represent(model.network, target_params, record["observation"])
+  value = _value(model, target_params, latent)
+  policy = _search_policies(model, config, target_params, latent, record, search_key)
+  shape = (sequences.unroll_steps, sequences.starts, value.shape[1])
+  targets = unroll_targets(
+    record["reward"],
+    config.discount * record["discount"],
+    record["action"],
+    value,
+    random_action=jax.random.randint(action_key, shape, 0, model.network.num_actions, jnp.int32),
+    n=sequences.bootstrap_steps,
+  )
+  return SequenceBatch(
+    observation=jnp.swapaxes(record["observation"][: sequences.starts], 0, 1),
+    action=sequences_first(targets.action),
+    value=sequences_first(targets.value),
+    reward=sequences_first(targets.reward),
+    policy=sequences_first(policy_targets(policy, targets.inside)),
+    inside=sequences_first(targets.inside),
+    importance_weight=jnp.swapaxes(record["importance_weight"], 0, 1),
+    age=jnp.swapaxes(record["age"], 0, 1),
+  )
+
+
+def _value(model: PlanningModel, params, latent: jax.Array) -> jax.Array:
+  """Values `[L, N]` of latents `[L, N, h, w, D]`."""
+  logits = model.network.apply(params, flatten(latent), method=WorldModel.value)
+  return logits_to_scalar(logits, model.value_support).reshape(latent.shape[:2])
+
+
+def _search_policies(model, config, params, latent, record, key) -> jax.Array:
+  """Policies `[S + K, N, A]`: searched anew for the first columns, stored for the rest."""
+  rows = config.sequences.starts + config.sequences.unroll_steps
+  stored = record["search_policy"][:rows]
+  columns = reanalysed_sequences(config.reanalyse_fraction, stored.shape[1])
+  if columns == 0:
+    return stored
+  fresh = _search_in_chunks(model, config, params, latent[:rows, :columns], key)
+  return jnp.concatenate([fresh, stored[:, columns:]], axis=1)
+
+
+def reanalysed_sequences(fraction: float, num_sequences: int) -> int:
+  """Returns how many of the sequences are searched anew: the fraction, rounded up."""
+  return -int(-fraction * num_sequences // 1)
+
+
+def rows_per_chunk(rows: int, columns: int, *, limit: int) -> int:
+  """Returns the most rows of `columns` positions that stay within `limit` and divide `rows`.
+
+  At least one row: its `columns` searches are never split.
+  """
+  fitting = [n for n in range(1, rows + 1) if rows % n == 0 and n * columns <= limit]
+  return max(fitting, default=1)
+
+
+def _search_in_chunks(model, config, params, latent, key) -> jax.Array:
+  """Searches `[R, N, h, w, D]`, some rows at a time; returns `[R, N, A]`."""
+  rows, columns = latent.shape[:2]
+  size = rows_per_chunk(rows, columns, limit=config.search_batch)
+  chunks = latent.reshape((rows // size, size * columns, *latent.shape[2:]))
+
+  def run(chunk_and_key):
+    chunk, chunk_key = chunk_and_key
+    result = search_for_targets(model, params, chunk, chunk_key, config=config.search)
+    return result.policy
+
+  policy = jax.lax.map(run, (chunks, jax.random.split(key, rows // size)))
+  return policy.reshape((rows, columns, -1))

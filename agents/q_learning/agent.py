@@ -1,0 +1,156 @@
+"""Q-learning as an agent: epsilon-greedy acting, learning from replayed sequences."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from agents.interface import ActorOutput, Agent, Phase
+from agents.model import make_world_model
+from agents.optimizers import make_optimizer
+from agents.q_learning.config import QLearningConfig
+from agents.q_learning.loss import q_learning_loss
+from agents.q_learning.targets import ActionValues, SequenceBatch, make_targets
+from agents.target_network import refresh_target
+from environments.interface import EnvironmentSpec
+from networks.world_model import WorldModel
+from replay.interface import Record, Trajectory
+
+
+@flax.struct.dataclass
+class QLearningState:
+  """Everything that Q-learning learns or counts."""
+
+  params: Any  # the network's parameters
+  target_params: Any  # a copy, `target_interval` updates old at most
+  optimizer_state: Any
+  updates: jax.Array  # [] int32
+  environment_steps: jax.Array  # [] int32, epsilon follows from it
+
+
+@flax.struct.dataclass
+class ActingParams:
+  """What acting needs."""
+
+  params: Any
+  epsilon: jax.Array  # [] float32
+
+
+def make_q_learning(
+  config: QLearningConfig, spec: EnvironmentSpec, *, total_environment_steps: int
+) -> Agent:
+  """Builds Q-learning.
+
+  Args:
+    config: settings.
+    spec: what the environments look like.
+    total_environment_steps: of the whole run; learning-rate schedules end there.
+
+  Returns:
+    An agent with one phase over replayed sequences.
+
+  Raises:
+    ValueError: replay cannot hold a sequence of every environment.
+  """
+  config.check_batch(spec.num_environments)
+  network = make_world_model(config.backbone, config.model, num_actions=spec.num_actions)
+  values = ActionValues(
+    network, config.model.value_support, config.model.reward_support, config.discount
+  )
+  optimizer = make_optimizer(
+    config.optimizer, total_updates=config.sequences.total_updates(total_environment_steps)
+  )
+
+  def init(key: jax.Array) -> QLearningState:
+    frame = jnp.zeros((1, *spec.observation_shape), jnp.uint8)
+    action = jnp.zeros((1,), jnp.int32)
+    params = network.init(key, frame, action, method=WorldModel.action_value_parts)
+    return QLearningState(
+      params=params,
+      target_params=jax.tree.map(jnp.copy, params),
+      optimizer_state=optimizer.init(params),
+      updates=jnp.zeros((), jnp.int32),
+      environment_steps=jnp.zeros((), jnp.int32),
+    )
+
+  def update(state: QLearningState, batch: SequenceBatch, key: jax.Array):
+    del key  # nothing here is random
+    return _descend(values, optimizer, config, state, batch)
+
+  phase = Phase(
+    name="model",
+    source=config.sequences.request(),
+    make_targets=lambda state, record, key: make_targets(
+      values, config, state.target_params, record, key
+    ),
+    update=update,
+  )
+  return Agent(
+    init=init,
+    policy_params=lambda state: ActingParams(
+      state.params, exploration_epsilon(state.environment_steps, config)
+    ),
+    act=lambda acting, observation, key: _explore(values, acting, observation, key),
+    act_greedy=lambda acting, observation, key: _exploit(values, acting, observation),
+    postprocess=_store,
+    phases=(phase,),
+    rollout_length=config.rollout_length,
+  )
+
+
+def exploration_epsilon(environment_steps: jax.Array, config: QLearningConfig) -> jax.Array:
+  """Chance of a random action after so many environment steps, a float32 scalar."""
+  exploration = config.exploration
+  progress = jnp.minimum(environment_steps / exploration.decay_steps, 1.0)
+  fall = exploration.initial_epsilon - exploration.final_epsilon
+  return (exploration.initial_epsilon - fall * progress).astype(jnp.float32)
+
+
+def _exploit(values: ActionValues, acting: ActingParams, observation) -> ActorOutput:
+  latent = values.network.apply(acting.params, observation, method=WorldModel.represent)
+  q = values.of_latent(acting.params, latent)
+  return ActorOutput(jnp.argmax(q, axis=-1).astype(jnp.int32), {"value": jnp.max(q, axis=-1)})
+
+
+def _explore(values: ActionValues, acting: ActingParams, observation, key) -> ActorOutput:
+  greedy = _exploit(values, acting, observation)
+  choice_key, action_key = jax.random.split(key)
+  shape = greedy.action.shape
+  explores = jax.random.uniform(choice_key, shape) < acting.epsilon
+  uniform = jax.random.randint(action_key, shape, 0, values.network.num_actions, jnp.int32)
+  return greedy._replace(action=jnp.where(explores, uniform, greedy.action))
+
+
+def _store(state: QLearningState, trajectory: Trajectory) -> tuple[QLearningState, Record]:
+  """Counts the steps; returns what replay keeps, `[T, B, ...]`."""
+  steps = state.environment_steps + trajectory.reward.size
+  record = {
+    "observation": trajectory.observation,
+    "action": trajectory.action,
+    "reward": trajectory.reward,
+    "discount": trajectory.discount,
+  }
+  return state.replace(environment_steps=steps), record
+
+
+def _descend(values, optimizer, config: QLearningConfig, state: QLearningState, batch):
+  """One optimiser step, then a refreshed target network when it is due."""
+
+  def loss(params):
+    return q_learning_loss(values, params, batch, config)
+
+  gradient, metrics = jax.grad(loss, has_aux=True)(state.params)
+  updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  count = state.updates + 1
+  state = state.replace(
+    params=params,
+    target_params=refresh_target(
+      state.target_params, params, updates=count, interval=config.target_interval
+    ),
+    optimizer_state=optimizer_state,
+    updates=count,
+  )
+  return state, {**metrics, "gradient_norm": optax.global_norm(gradient)}

@@ -1,0 +1,101 @@
+"""Q-learning's settings; those that MuZero has too have the same names and meanings."""
+
+import dataclasses
+
+from agents.config import OptimizerConfig, require
+from agents.model import ModelConfig
+from agents.sequences import SequenceConfig
+from networks.config import BackboneConfig, ResNetConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplorationConfig:
+  """Epsilon-greedy acting, epsilon falling on a line with the environment steps.
+
+  Attributes:
+    initial_epsilon: chance of a uniformly random action at the start.
+    final_epsilon: the same from `decay_steps` on.
+    decay_steps: environment steps in which it falls.
+  """
+
+  initial_epsilon: float = 1.0
+  final_epsilon: float = 0.05
+  decay_steps: int = 100_000
+
+  def __post_init__(self):
+    for name in ("initial_epsilon", "final_epsilon"):
+      value = getattr(self, name)
+      require(0 <= value <= 1, f"agent.exploration.{name}", value, "between 0 and 1")
+    value = self.decay_steps
+    require(
+      type(value) is int and value >= 1,
+      "agent.exploration.decay_steps",
+      value,
+      "an integer of at least 1",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class QLearningConfig:
+  """Settings of Q-learning.
+
+  Attributes:
+    backbone: of the representation.
+    model: the model step and the heads.
+    sequences: replay, and how frames become samples.
+    exploration: epsilon-greedy.
+    model_steps: from every start; 1 is Q-learning, up to K is "QL + model": the model
+      is learnt as MuZero learns it, and never planned with.
+    rollout_length: T, steps of every environment between two learning turns.
+    discount: gamma.
+    target_interval: updates between copies to the target network.
+    value_coefficient: weight of the value loss.
+    reward_coefficient: weight of the reward loss.
+    optimizer: AdamW's settings.
+  """
+
+  backbone: BackboneConfig = dataclasses.field(default_factory=ResNetConfig)
+  model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+  sequences: SequenceConfig = dataclasses.field(default_factory=SequenceConfig)
+  exploration: ExplorationConfig = dataclasses.field(default_factory=ExplorationConfig)
+  model_steps: int = 1
+  rollout_length: int = 16
+  discount: float = 0.997
+  target_interval: int = 100
+  value_coefficient: float = 0.25
+  reward_coefficient: float = 1.0
+  optimizer: OptimizerConfig = dataclasses.field(
+    default_factory=lambda: OptimizerConfig(
+      learning_rate=1e-4,
+      schedule="cosine",
+      adam_epsilon=1e-8,
+      max_gradient_norm=5.0,
+      weight_decay=1e-4,
+    )
+  )
+
+  def __post_init__(self):
+    for name in ("rollout_length", "target_interval"):
+      value = getattr(self, name)
+      require(type(value) is int and value >= 1, f"agent.{name}", value, "an integer above 0")
+    steps, most = self.model_steps, self.sequences.unroll_steps
+    require(
+      type(steps) is int and 1 <= steps <= most,
+      "agent.model_steps",
+      steps,
+      f"an integer from 1 to agent.sequences.unroll_steps ({most})",
+    )
+    require(0 <= self.discount <= 1, "agent.discount", self.discount, "between 0 and 1")
+    require(
+      self.sequences.bootstrap_steps >= 2,
+      "agent.sequences.bootstrap_steps",
+      self.sequences.bootstrap_steps,
+      "at least 2: the first reward of an n-step target belongs to the reward head",
+    )
+    for name in ("value_coefficient", "reward_coefficient"):
+      value = getattr(self, name)
+      require(value >= 0, f"agent.{name}", value, "at least 0")
+
+  def check_batch(self, num_environments: int) -> None:
+    """Raises ValueError if replay cannot hold a sequence of every environment."""
+    self.sequences.check_capacity(num_environments)

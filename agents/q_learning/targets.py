@@ -1,0 +1,101 @@
+"""Targets of drawn sequences: n-step returns, then the target network's best action value."""
+
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from agents.q_learning.config import QLearningConfig
+from agents.unrolling import flatten, represent, sequences_first
+from losses.categorical_support import CategoricalSupport
+from losses.unroll import unroll_targets
+from losses.value_transform import logits_to_scalar
+from networks.world_model import WorldModel
+from replay.interface import Record
+
+
+class ActionValues(NamedTuple):
+  """The network together with what turns its heads into action values.
+
+  Q(s, a) = r(s, a) + gamma V(s, a), both read after one model step.
+  """
+
+  network: WorldModel
+  value_support: CategoricalSupport
+  reward_support: CategoricalSupport
+  discount: float
+
+  def of_latent(self, params, latent: jax.Array) -> jax.Array:
+    """Action values `[B, A]` of latents `[B, h, w, D]`: one model step for every action."""
+    batch, num_actions = latent.shape[0], self.network.num_actions
+    repeated = jnp.repeat(latent, num_actions, axis=0)
+    action = jnp.tile(jnp.arange(num_actions, dtype=jnp.int32), batch)
+    transition = self.network.apply(params, repeated, action, method=WorldModel.step)
+    logits = self.network.apply(params, transition.latent, method=WorldModel.value)
+    reward = logits_to_scalar(transition.reward_logits, self.reward_support)
+    value = logits_to_scalar(logits, self.value_support)
+    return (reward + self.discount * value).reshape((batch, num_actions))
+
+
+@flax.struct.dataclass
+class SequenceBatch:
+  """N sequences of S starts with their targets for U model steps, sequences first."""
+
+  observation: jax.Array  # [N, S, H, W, C] uint8, the starts' frames
+  action: jax.Array  # [N, U, S] int32, random past an episode's end
+  value: jax.Array  # [N, U + 1, S]; row 0 belongs to no model step
+  reward: jax.Array  # [N, U, S]
+  inside: jax.Array  # [N, U + 1, S] float32
+  importance_weight: jax.Array  # [N, S]
+  age: jax.Array  # [N, S] int32, frames added since
+
+
+def make_targets(
+  values: ActionValues, config: QLearningConfig, target_params, record: Record, key: jax.Array
+) -> SequenceBatch:
+  """Makes the targets of N drawn sequences.
+
+  The n-step target of Q(s_t, a_t) is split over the two heads: r_t is the reward head's,
+  and the value head, read after the model step, has the remaining n - 1 steps:
+
+    V(s_t, a_t) -> r_{t+1} + ... + gamma^{n-2} r_{t+n-1} + gamma^{n-1} max_a Q'(s_{t+n}, a)
+
+  Args:
+    values: network and supports.
+    config: settings.
+    target_params: of the target network, Q'.
+    record: `[L, N, ...]` with L = S + K + n, as drawn.
+    key: consumed.
+
+  Returns:
+    SequenceBatch.
+  """
+  sequences = config.sequences
+  steps = sequences.bootstrap_steps - 1
+  length = sequences.starts + config.model_steps + steps
+  window = {name: record[name][:length] for name in ("reward", "discount", "action")}
+  bootstrapped = record["observation"][steps + 1 : length]
+  latent = represent(values.network, target_params, bootstrapped)
+  best = jnp.max(values.of_latent(target_params, flatten(latent)), axis=-1)
+  bootstrap = jnp.concatenate(
+    [jnp.zeros((steps + 1, latent.shape[1])), best.reshape(latent.shape[:2])]
+  )  # [length, N]; rows that no value after a model step reads are 0
+  shape = (config.model_steps, sequences.starts, latent.shape[1])
+  targets = unroll_targets(
+    window["reward"],
+    config.discount * window["discount"],
+    window["action"],
+    bootstrap,
+    random_action=jax.random.randint(key, shape, 0, values.network.num_actions, jnp.int32),
+    n=steps,
+  )
+  return SequenceBatch(
+    observation=jnp.swapaxes(record["observation"][: sequences.starts], 0, 1),
+    action=sequences_first(targets.action),
+    value=sequences_first(targets.value),
+    reward=sequences_first(targets.reward),
+    inside=sequences_first(targets.inside),
+    importance_weight=jnp.swapaxes(record["importance_weight"], 0, 1),
+    age=jnp.swapaxes(record["age"], 0, 1),
+  )

@@ -1,0 +1,161 @@
+"""Representation, dynamics and prediction: the latent model of MuZero and of its control.
+
+Planning and model-free agents use the same module; what differs is how they use it.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from networks.backbones import PreActivationBlock, make_backbone
+from networks.config import BackboneConfig
+from networks.heads import CategoricalHead, PolicyHead
+
+
+class Prediction(NamedTuple):
+  """What the model says about B latents."""
+
+  policy_logits: jax.Array  # [B, A] float32
+  value_logits: jax.Array  # [B, M] float32
+
+
+class Transition(NamedTuple):
+  """Where one model step leads B latents."""
+
+  latent: jax.Array  # [B, h, w, D] in [0, 1]
+  reward_logits: jax.Array  # [B, M] float32
+
+
+def scale_to_unit_interval(latent: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
+  """Scales every latent to [0, 1] (Schrittwieser et al. 2020, appendix G).
+
+    (s - min s) / (max s - min s + epsilon)
+
+  Minimum and maximum are over positions and channels of one batch entry.
+
+  Args:
+    latent: `[B, h, w, D]`.
+    epsilon: what keeps a constant latent at 0.
+
+  Returns:
+    `[B, h, w, D]`.
+  """
+  axes = (1, 2, 3)
+  low = jnp.min(latent, axis=axes, keepdims=True)
+  high = jnp.max(latent, axis=axes, keepdims=True)
+  return (latent - low) / (high - low + jnp.asarray(epsilon, latent.dtype))
+
+
+def action_planes(action: jax.Array, *, num_actions: int, like: jax.Array) -> jax.Array:
+  """One-hot actions, constant over the positions of a latent.
+
+  Args:
+    action: `[B]` integers.
+    num_actions: A.
+    like: `[B, h, w, D]`, whose positions and dtype are taken.
+
+  Returns:
+    `[B, h, w, A]`.
+  """
+  one_hot = jax.nn.one_hot(action, num_actions, dtype=like.dtype)
+  return jnp.broadcast_to(one_hot[:, None, None, :], (*like.shape[:3], num_actions))
+
+
+class _Features(nn.Module):
+  """From a latent to the features of a head: a 1x1 convolution, then a dense layer."""
+
+  channels: int
+  hidden: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, latent: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, D]` to `[B, hidden]`."""
+    x = nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="conv")(latent)
+    x = nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))
+    x = x.reshape((x.shape[0], -1))
+    return nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="dense")(x))
+
+
+class _Dynamics(nn.Module):
+  """One model step: action planes in, residual blocks, LayerNorm and relu out."""
+
+  blocks: int
+  num_actions: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, latent: jax.Array, action: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, D]` and actions `[B]` to `[B, h, w, D]`."""
+    channels = latent.shape[-1]
+    planes = action_planes(action, num_actions=self.num_actions, like=latent)
+    joined = jnp.concatenate([latent, planes], axis=-1)
+    x = latent + nn.Conv(channels, (3, 3), dtype=self.dtype, name="join")(joined)
+    for i in range(self.blocks):
+      x = PreActivationBlock(channels, self.dtype, name=f"block_{i}")(x)
+    return nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))
+
+
+class WorldModel(nn.Module):
+  """MuZero's three functions (Schrittwieser et al. 2020) on a shared backbone.
+
+  Attributes:
+    backbone: of the representation.
+    dynamics_blocks: residual blocks of one model step.
+    head_channels: channels that a head reads at every position.
+    hidden: width of a head's dense layer.
+    num_actions: A.
+    num_value_atoms: M of the value head.
+    num_reward_atoms: M of the reward head.
+  """
+
+  backbone: BackboneConfig
+  dynamics_blocks: int
+  head_channels: int
+  hidden: int
+  num_actions: int
+  num_value_atoms: int
+  num_reward_atoms: int
+
+  def setup(self):
+    dtype = jnp.dtype(self.backbone.compute_dtype)
+    self.representation = make_backbone(self.backbone)
+    self.dynamics = _Dynamics(self.dynamics_blocks, self.num_actions, dtype)
+    self.policy_features = _Features(self.head_channels, self.hidden, dtype)
+    self.value_features = _Features(self.head_channels, self.hidden, dtype)
+    self.reward_features = _Features(self.head_channels, self.hidden, dtype)
+    self.policy_head = PolicyHead(self.num_actions)
+    self.value_head = CategoricalHead(self.num_value_atoms)
+    self.reward_head = CategoricalHead(self.num_reward_atoms)
+
+  def represent(self, frames: jax.Array) -> jax.Array:
+    """Maps frames `[B, H, W, C]` uint8 to latents `[B, h, w, D]` in [0, 1]."""
+    return scale_to_unit_interval(self.representation(frames))
+
+  def step(self, latent: jax.Array, action: jax.Array) -> Transition:
+    """Takes actions `[B]` in latents `[B, h, w, D]`."""
+    following = scale_to_unit_interval(self.dynamics(latent, action))
+    return Transition(following, self.reward_head(self.reward_features(following)))
+
+  def value(self, latent: jax.Array) -> jax.Array:
+    """Predicts the value of latents `[B, h, w, D]`: logits `[B, M]` float32."""
+    return self.value_head(self.value_features(latent))
+
+  def predict(self, latent: jax.Array) -> Prediction:
+    """Predicts policy and value of latents `[B, h, w, D]`."""
+    return Prediction(self.policy_head(self.policy_features(latent)), self.value(latent))
+
+  def planning_parts(self, frames: jax.Array, action: jax.Array) -> tuple[Prediction, Transition]:
+    """Touches every parameter that planning needs; initialise MuZero with it."""
+    latent = self.represent(frames)
+    return self.predict(latent), self.step(latent, action)
+
+  def action_value_parts(self, frames: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Reward and value logits `[B, M]` after an action; initialise Q-learning with it.
+
+    Planning's parts without the policy: a module that is not called has no parameters.
+    """
+    transition = self.step(self.represent(frames), action)
+    return transition.reward_logits, self.value(transition.latent)
