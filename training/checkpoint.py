@@ -43,6 +43,34 @@ def _checksums(directory: Path) -> dict[str, str]:
   }
 
 
+def find_damage(directory: Path, step: int, *, item: str = "") -> str | None:
+  """Compares a checkpoint with its manifest; changes nothing.
+
+  Args:
+    directory: of the checkpoints.
+    step: which checkpoint.
+    item: `train_state`, `host` or `counters`, to look at this item's files only.
+
+  Returns:
+    What is wrong with it, or None.
+  """
+  manifest, files = directory / "manifests" / f"{step}.json", directory / "steps" / str(step)
+  try:
+    expected = json.loads(manifest.read_text())
+  except (OSError, ValueError) as error:
+    return f"its manifest {manifest} cannot be read ({error})"
+  prefix = f"{item}/" if item else ""
+  expected = {name: digest for name, digest in expected.items() if name.startswith(prefix)}
+  found = {prefix + name: digest for name, digest in _checksums(files / item).items()}
+  if not expected:
+    return f"its manifest {manifest} lists no files"
+  for name in sorted(expected.keys() | found.keys()):
+    if expected.get(name) != found.get(name):
+      state = "missing" if name not in found else "damaged or foreign"
+      return f"file {files / name} is {state}"
+  return None
+
+
 class Checkpoints:
   """The checkpoints of one run directory."""
 
@@ -143,18 +171,7 @@ class Checkpoints:
     path.rename(target)
 
   def _find_damage(self, step: int) -> str | None:
-    """Returns what is wrong with a checkpoint, or None."""
-    manifest = self._manifests / f"{step}.json"
-    try:
-      expected = json.loads(manifest.read_text())
-    except (OSError, ValueError) as error:
-      return f"its manifest {manifest} cannot be read ({error})"
-    found = _checksums(self._step_directory(step))
-    for name in sorted(expected.keys() | found.keys()):
-      if expected.get(name) != found.get(name):
-        state = "missing" if name not in found else "damaged or foreign"
-        return f"file {self._step_directory(step) / name} is {state}"
-    return None
+    return find_damage(self._directory, step)
 
   def _read(self, step: int, train_state: Any) -> Snapshot:
     content = self._manager.restore(step, args=ocp.args.Composite(counters=ocp.args.JsonRestore()))[
