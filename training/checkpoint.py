@@ -1,8 +1,8 @@
 """Checkpoints of a whole run: written as one, verified before they are read.
 
 Orbax writes the arrays and makes a step visible only when it is complete; a manifest of
-checksums beside it makes a damaged file known before anything is loaded. Nothing in a
-checkpoint is executed when it is read.
+checksums beside it, written last, makes it count, and makes a damaged file known before
+anything is loaded. Nothing in a checkpoint is executed when it is read.
 """
 
 from collections.abc import Mapping
@@ -56,14 +56,17 @@ def find_damage(directory: Path, step: int, *, item: str = "") -> str | None:
   """
   manifest, files = directory / "manifests" / f"{step}.json", directory / "steps" / str(step)
   try:
-    expected = json.loads(manifest.read_text())
-  except (OSError, ValueError) as error:
+    listed = dict(json.loads(manifest.read_text()))
+  except (OSError, TypeError, ValueError) as error:
     return f"its manifest {manifest} cannot be read ({error})"
   prefix = f"{item}/" if item else ""
-  expected = {name: digest for name, digest in expected.items() if name.startswith(prefix)}
-  found = {prefix + name: digest for name, digest in _checksums(files / item).items()}
+  expected = {name: digest for name, digest in listed.items() if name.startswith(prefix)}
   if not expected:
     return f"its manifest {manifest} lists no files"
+  try:
+    found = {prefix + name: digest for name, digest in _checksums(files / item).items()}
+  except OSError as error:
+    return f"it cannot be read ({error})"
   for name in sorted(expected.keys() | found.keys()):
     if expected.get(name) != found.get(name):
       state = "missing" if name not in found else "damaged or foreign"
@@ -76,6 +79,7 @@ class Checkpoints:
 
   def __init__(self, directory: Path, *, keep: int):
     self._directory = directory.absolute()
+    self._keep = keep
     self._manifests = self._directory / "manifests"
     self._manifests.mkdir(parents=True, exist_ok=True)
     self._set_aside_incomplete()
@@ -83,7 +87,7 @@ class Checkpoints:
       self._directory / "steps",
       item_names=("train_state", "host", "counters"),
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        enable_async_checkpointing=False, cleanup_tmp_directories=True
       ),
     )
 
@@ -92,7 +96,7 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def save(self, step: int, snapshot: Snapshot) -> None:
-    """Writes a checkpoint, then the checksums that make it count.
+    """Writes a checkpoint, then the checksums that make it count, then drops old ones.
 
     Raises:
       CheckpointError: it could not be written, for example on a full disk; earlier
@@ -101,7 +105,7 @@ class Checkpoints:
     host = {name: np.asarray(value) for name, value in snapshot.host.items()}
     shapes = {name: [list(value.shape), str(value.dtype)] for name, value in host.items()}
     try:
-      self._manager.save(
+      written = self._manager.save(
         step,
         args=ocp.args.Composite(
           train_state=ocp.args.StandardSave(snapshot.train_state),
@@ -109,15 +113,16 @@ class Checkpoints:
           counters=ocp.args.JsonSave({"counters": dict(snapshot.counters), "host": shapes}),
         ),
       )
-      self._manager.wait_until_finished()
-      write_json(self._manifests / f"{step}.json", _checksums(self._step_directory(step)))
+      if not written:
+        raise ValueError(f"there is one at step {self._manager.latest_step()} already")
+      write_json(self._manifest(step), _checksums(self._step_directory(step)))
     except Exception as error:
       raise CheckpointError(
         f"could not write the checkpoint at step {step} in {self._directory}: {error}"
       ) from error
-    for manifest in self._manifests.glob("*.json"):
-      if int(manifest.stem) not in self._manager.all_steps():
-        manifest.unlink()
+    for old in self.steps()[: -self._keep]:
+      self._manifest(old).unlink()
+      self._manager.delete(old)
 
   def restore(self, train_state: Any, *, step: int | None = None) -> tuple[int, Snapshot]:
     """Reads the latest good checkpoint, or the one at `step`.
@@ -147,7 +152,7 @@ class Checkpoints:
     """Sets aside later checkpoints, which were found damaged, so that they can be rewritten."""
     for later in [each for each in self.steps() if each > step]:
       self._set_aside(self._step_directory(later))
-      (self._manifests / f"{later}.json").unlink(missing_ok=True)
+      self._manifest(later).unlink(missing_ok=True)
     self._manager.reload()
 
   def close(self) -> None:
@@ -157,11 +162,14 @@ class Checkpoints:
   def _step_directory(self, step: int) -> Path:
     return self._directory / "steps" / str(step)
 
+  def _manifest(self, step: int) -> Path:
+    return self._manifests / f"{step}.json"
+
   def _set_aside_incomplete(self) -> None:
     """Moves steps without a manifest away: they were cut short after being written."""
     for path in (self._directory / "steps").glob("*"):
-      if path.name.isdigit() and not (self._manifests / f"{path.name}.json").exists():
-        logger.warning("checkpoint %s was cut short; it is set aside", path)
+      if path.name.isdigit() and not self._manifest(int(path.name)).exists():
+        logger.warning("checkpoint %s was cut short: it has no manifest; it is set aside", path)
         self._set_aside(path)
 
   def _set_aside(self, path: Path) -> None:
