@@ -22,7 +22,7 @@ from experiments.config import ExperimentConfig, differences, load_config, save_
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.registry import make_agent
 from replay.factory import make_source
-from training.actor import Actor, compile_act
+from training.actor import Actor, CompiledAct
 from training.checkpoint import CheckpointError, Checkpoints
 from training.evaluation import EvaluationSet
 from training.keys import Purpose, derive_seed
@@ -43,12 +43,16 @@ def run(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) ->
     command: recorded in run.json.
 
   Returns:
-    The exit code: 0 finished, 75 stopped by SIGTERM, 130 by Ctrl-C; both saved.
+    The exit code: 0 finished, 75 stopped by SIGTERM, 130 by Ctrl-C; both saved, unless a
+    second Ctrl-C did not wait for it.
 
   Raises:
-    UsageError: the directory belongs to another configuration or process.
+    UsageError: the directory belongs to another configuration or process, or a batch does
+      not divide over the devices.
     NonFiniteError, CheckpointError: as in the loop.
+    OSError: a file could not be written.
   """
+  check_devices(config, num_devices=len(jax.devices()))
   directory.mkdir(parents=True, exist_ok=True)
   with _locked(directory):
     claim_directory(config, directory)
@@ -59,6 +63,25 @@ def run(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) ->
     with contextlib.ExitStack() as stack:
       stop = stack.enter_context(_stop_requests())
       return _train(config, directory, stop, stack)
+
+
+def check_devices(config: ExperimentConfig, *, num_devices: int) -> None:
+  """Checks that everything divides over the devices.
+
+  Raises:
+    UsageError: it does not; names the field.
+  """
+  counts = {
+    "environment.num_environments": config.environment.num_environments,
+    "evaluation.num_environments": config.evaluation.num_environments,
+  }
+  for field, count in counts.items():
+    if count % num_devices:
+      raise UsageError(f"{field} must be a multiple of the {num_devices} devices, got {count}")
+  try:
+    config.agent.check_batch(config.environment.num_environments // num_devices)
+  except ValueError as error:
+    raise UsageError(f"on each of {num_devices} devices: {error}") from None
 
 
 def claim_directory(config: ExperimentConfig, directory: Path) -> None:
@@ -100,8 +123,13 @@ def _train(
     loop.write_status("interrupted")
     print(f"{interrupted}; the same command continues", file=sys.stderr)
     return EXIT_PREEMPTED if stop.signal == signal.SIGTERM else EXIT_INTERRUPTED
-  except (NonFiniteError, CheckpointError) as error:
-    loop.write_status("failed", error=str(error))
+  except KeyboardInterrupt:
+    loop.write_status("interrupted")
+    print("stopped at once; the last checkpoint stays", file=sys.stderr)
+    return EXIT_INTERRUPTED
+  except (NonFiniteError, CheckpointError, OSError) as error:
+    with contextlib.suppress(OSError):  # where the disk is full, the error itself matters
+      loop.write_status("failed", error=str(error))
     raise
   write_json(directory / "result.json", result)
   loop.write_status("finished")
@@ -132,11 +160,11 @@ def build_loop(
   acts = {"sampled": agent.act, "greedy": agent.act_greedy}
   return Loop(
     agent,
-    actor=Actor(environment, compile_act(agent.act, mesh), rollout_length=agent.rollout_length),
+    actor=Actor(environment, CompiledAct(agent.act, mesh), rollout_length=agent.rollout_length),
     learner=Learner(agent, mesh=mesh, seed=config.seed),
     sources=[make_source(phase.source) for phase in agent.phases],
     evaluation_sets=evaluation_sets(config),
-    evaluation_act=compile_act(acts[config.evaluation.policy], mesh),
+    evaluation_act=CompiledAct(acts[config.evaluation.policy], mesh),
     checkpoints=checkpoints,
     metrics=metrics,
     training=config.training,
@@ -206,7 +234,8 @@ def _stop_requests():
     if requests.signal == signal.SIGINT and number == signal.SIGINT:
       raise KeyboardInterrupt
     requests.signal = number
-    print("stopping after this turn, with a checkpoint", file=sys.stderr, flush=True)
+    # Not print: the signal may have come in the middle of one.
+    os.write(2, b"stopping after this turn, with a checkpoint\n")
 
   previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
   try:

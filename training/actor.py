@@ -15,22 +15,26 @@ from training.episodes import Episode, EpisodeTracker
 from training.keys import Purpose, derive_key
 
 
-def compile_act(act: Callable, mesh: Mesh) -> Callable[..., ActorOutput]:
-  """Compiles an agent's `act` or `act_greedy`, each shard of environments by itself."""
-  compiled = sharding.on_shards(act, mesh, record=sharding.BATCH_FIRST)
+class CompiledAct:
+  """An agent's `act` or `act_greedy`, compiled; each shard of environments by itself."""
 
-  def act_on(params: PolicyParams, observation: np.ndarray, key: jax.Array) -> ActorOutput:
-    return compiled(params, sharding.place(observation, mesh, sharding.BATCH_FIRST), key)
+  def __init__(self, act: Callable, mesh: Mesh):
+    self._mesh = mesh
+    self._act = sharding.on_shards(act, mesh, record=sharding.BATCH_FIRST)
 
-  return act_on
+  def __call__(self, params: PolicyParams, observation: np.ndarray, key: jax.Array) -> ActorOutput:
+    """Acts on `[B, H, W, C]` uint8; consumes the key."""
+    return self._act(params, sharding.place(observation, self._mesh, sharding.BATCH_FIRST), key)
+
+  def compilations(self) -> int:
+    """Returns how often it was compiled; more than 1 is a defect."""
+    return self._act._cache_size()
 
 
 class Actor:
   """Steps B environments and stores what they show, every frame once."""
 
-  def __init__(
-    self, environment: Environment, act: Callable[..., ActorOutput], *, rollout_length: int
-  ):
+  def __init__(self, environment: Environment, act: CompiledAct, *, rollout_length: int):
     self._environment = environment
     self._act = act
     self._rollout_length = rollout_length
@@ -42,6 +46,10 @@ class Actor:
   def steps_per_rollout(self) -> int:
     """Environment steps in one trajectory, T * B."""
     return self._rollout_length * self._environment.spec.num_environments
+
+  def compilations(self) -> int:
+    """Returns how often acting was compiled."""
+    return self._act.compilations()
 
   def collect(
     self, params: PolicyParams, *, base_key: jax.Array, rollout: int

@@ -36,11 +36,17 @@ class Snapshot(NamedTuple):
 
 def _checksums(directory: Path) -> dict[str, str]:
   """Returns sha256 by path relative to `directory`, of every file below it."""
-  return {
-    str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(directory.rglob("*"))
-    if path.is_file()
-  }
+  files = sorted(path for path in directory.rglob("*") if path.is_file())
+  return {str(path.relative_to(directory)): _checksum(path) for path in files}
+
+
+def _checksum(path: Path) -> str:
+  """Returns the sha256 of a file, read in pieces: a replay's can be larger than memory."""
+  digest = hashlib.sha256()
+  with path.open("rb") as file:
+    while piece := file.read(2**20):
+      digest.update(piece)
+  return digest.hexdigest()
 
 
 def find_damage(directory: Path, step: int, *, item: str = "") -> str | None:
@@ -120,9 +126,12 @@ class Checkpoints:
       raise CheckpointError(
         f"could not write the checkpoint at step {step} in {self._directory}: {error}"
       ) from error
+    # Only now: until its manifest is there, the new one does not count.
     for old in self.steps()[: -self._keep]:
-      self._manifest(old).unlink()
       self._manager.delete(old)
+    for manifest in self._manifests.glob("*.json"):
+      if int(manifest.stem) not in self.steps():
+        manifest.unlink()
 
   def restore(self, train_state: Any, *, step: int | None = None) -> tuple[int, Snapshot]:
     """Reads the latest good checkpoint, or the one at `step`.

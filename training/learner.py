@@ -16,7 +16,7 @@ from training.keys import Purpose, derive_key, derive_seed
 
 
 class NonFiniteError(RuntimeError):
-  """A metric of an update is not a number or infinite."""
+  """A metric of an update, or a number of the train state, is NaN or infinite."""
 
 
 class Learner:
@@ -35,6 +35,11 @@ class Learner:
     )
     self._postprocess = sharding.on_mesh(
       agent.postprocess, mesh, results=(sharding.REPLICATED, sharding.TIME_FIRST)
+    )
+    self._finite = sharding.on_mesh(
+      lambda state: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), state),
+      mesh,
+      results=sharding.REPLICATED,
     )
     self._phases = tuple(_CompiledPhase(phase, mesh) for phase in agent.phases)
 
@@ -85,11 +90,23 @@ class Learner:
       metrics.append(update_metrics)
     return _summarise(compiled.phase.name, jax.device_get(metrics))
 
+  def check_finite(self) -> None:
+    """Raises NonFiniteError, naming the place, unless every number of the state is finite.
+
+    An update's metrics are of the parameters before it: they do not show that the last
+    update has spoilt them.
+    """
+    finite = jax.device_get(self._finite(self.state))
+    for path, is_finite in jax.tree_util.tree_leaves_with_path(finite):
+      if not is_finite:
+        raise NonFiniteError(f"the train state{jax.tree_util.keystr(path)} is not finite")
+
   def compilations(self) -> dict[str, int]:
     """Returns how often each function was compiled; more than 1 is a defect."""
     counts = {
       "publish": self._publish._cache_size(),
       "postprocess": self._postprocess._cache_size(),
+      "check_finite": self._finite._cache_size(),
     }
     for compiled in self._phases:
       counts |= compiled.compilations()

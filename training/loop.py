@@ -5,6 +5,7 @@ Synchronous and deterministic: what happens follows from counts alone, never fro
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import time
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 
 from agents.interface import Agent
 from replay.interface import Source
-from training.actor import Actor
-from training.checkpoint import Checkpoints, Snapshot
+from training.actor import Actor, CompiledAct
+from training.checkpoint import CheckpointError, Checkpoints, Snapshot
 from training.config import EvaluationConfig, TrainingConfig
 from training.episodes import Episode
 from training.evaluation import EvaluationSet, evaluate
@@ -54,7 +55,7 @@ class Loop:
     learner: Learner,
     sources: Sequence[Source],
     evaluation_sets: Sequence[EvaluationSet],
-    evaluation_act: Callable,
+    evaluation_act: CompiledAct,
     checkpoints: Checkpoints,
     metrics: MetricsWriter,
     training: TrainingConfig,
@@ -106,7 +107,14 @@ class Loop:
     return self._result()
 
   def save(self) -> None:
-    """Writes a checkpoint of everything."""
+    """Writes a checkpoint of everything.
+
+    Raises:
+      NonFiniteError: a number in the train state is not finite; nothing is written.
+      CheckpointError: it could not be written.
+    """
+    with self._naming_the_step():
+      self._learner.check_finite()
     tracker, environments = self._actor.save_state()
     host = {f"tracker/{name}": value for name, value in tracker.items()}
     host |= {
@@ -122,18 +130,23 @@ class Loop:
     """Continues from the latest good checkpoint.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: there is none, or it does not fit the files beside it.
     """
     step, snapshot = self._checkpoints.restore(self._learner.state)
-    self._checkpoints.drop_after(step)
+    counters = dict(snapshot.counters)
+    files = counters.pop("files")
+    try:
+      self._actor.restore_state(
+        _below(snapshot.host, "tracker/"), _environment_states(snapshot.host)
+      )
+      for phase, source in zip(self._agent.phases, self._sources, strict=True):
+        source.restore_state(_below(snapshot.host, f"source/{phase.name}/"))
+      self._metrics.restore_state(files)
+    except ValueError as error:
+      raise CheckpointError(f"the run cannot continue from step {step}: {error}") from error
     self._learner.state = snapshot.train_state
-    self._metrics.restore_state(snapshot.counters["files"])
-    self.counters = Counters(
-      **{name: value for name, value in snapshot.counters.items() if name != "files"}
-    )
-    self._actor.restore_state(_below(snapshot.host, "tracker/"), _environment_states(snapshot.host))
-    for phase, source in zip(self._agent.phases, self._sources, strict=True):
-      source.restore_state(_below(snapshot.host, f"source/{phase.name}/"))
+    self.counters = Counters(**counters)
+    self._checkpoints.drop_after(step)
 
   def _turn(self) -> None:
     """Collects one rollout and runs every phase that is due."""
@@ -167,15 +180,17 @@ class Loop:
       while source.updates_due():
         draw = self.counters.draws[index]
         batch = self._learner.make_targets(index, source.draw(), draw=draw)
-        draws.append(self._update(index, batch, draw=draw))
+        with self._naming_the_step():
+          draws.append(self._learner.update(index, batch, draw=draw))
         self.counters.draws[index] += 1
       if draws:
         row |= {name: float(np.mean([each[name] for each in draws])) for name in draws[0]}
     return row
 
-  def _update(self, index: int, batch: Any, *, draw: int) -> dict[str, float]:
+  @contextlib.contextmanager
+  def _naming_the_step(self):
     try:
-      return self._learner.update(index, batch, draw=draw)
+      yield
     except NonFiniteError as error:
       steps = self.counters.environment_steps
       raise NonFiniteError(f"at environment step {steps}: {error}") from None
@@ -258,7 +273,11 @@ class Loop:
       "seconds": round(self.counters.seconds, 3),
       "training_episode_return": self._recent_means()[0],
       "evaluations": rows,
-      "compilations": self._learner.compilations(),
+      "compilations": {
+        "act": self._actor.compilations(),
+        "evaluation_act": self._evaluation_act.compilations(),
+        **self._learner.compilations(),
+      },
     }
 
 
