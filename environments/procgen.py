@@ -44,8 +44,8 @@ class ProcgenEnvironment:
   - What `set_state` restores includes reward, first and level seed of the
     present time step, and draws its frame again, equal bit for bit.
   - The level-complete flag is up only in time steps that are `first`.
-  - With threads, acting returns before the step is done; whatever reads or
-    writes the buffers must wait for it (`libenv_observe` does).
+  - With threads, `act` returns before the step is done, but after it has read the
+    actions; every other call waits for the step. So acting twice loses nothing.
 
   Attributes:
     spec: see `EnvironmentSpec`.
@@ -118,10 +118,7 @@ class ProcgenEnvironment:
   def act(self, action: np.ndarray) -> None:
     """Takes `action`, `[B]` int32; see `Environment.act`."""
     environment = self._opened()
-    action = checked_action(action, self.spec)
-    # Threads may still be reading the actions of the step before.
-    environment._c_lib.libenv_observe(environment._c_env)
-    environment.act(action)
+    environment.act(checked_action(action, self.spec))
 
   def save_state(self) -> list[bytes]:
     """Returns the exact state, about 20 to 50 kB for each environment."""
