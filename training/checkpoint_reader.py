@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from training.checkpoint import CheckpointError, find_damage
@@ -58,9 +59,35 @@ class CheckpointReader:
   def _read(self, step: int, train_state: Any) -> Any:
     path = self._directory / "steps" / str(step) / ITEM
     try:
-      with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+      # Compared before reading: a restore that fails half-way leaves pages of tracebacks of
+      # its unfinished reads on stderr.
+      handler = ocp.StandardCheckpointHandler()
+      misfit = find_misfit(handler.metadata(path).tree, train_state)
+      if misfit is not None:
+        raise CheckpointError(f"{path} is of another agent than the run's: {misfit}")
+      with ocp.Checkpointer(handler) as checkpointer:
         return checkpointer.restore(path, args=ocp.args.StandardRestore(train_state))
-    except (ValueError, KeyError) as error:
-      raise CheckpointError(f"{path} does not fit this run's agent: {error}") from error
-    except OSError as error:
+    except (ValueError, KeyError, OSError) as error:
       raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def find_misfit(saved: Any, wanted: Any) -> str | None:
+  """Compares two trees of things that have a shape and a dtype, one of them from a checkpoint.
+
+  Returns:
+    The first array that differs and how, or None.
+  """
+  saved, wanted = _arrays_by_path(saved), _arrays_by_path(wanted)
+  for path in sorted(saved.keys() | wanted.keys()):
+    if saved.get(path) != wanted.get(path):
+      here, there = wanted.get(path, "absent"), saved.get(path, "absent")
+      return f"{path} is {there} in the checkpoint, {here} in the agent"
+  return None
+
+
+def _arrays_by_path(tree: Any) -> dict[str, str]:
+  """Returns `dtype[shape]` by dotted path: structs, tuples and dicts look alike when saved."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
+    for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]
+  }
