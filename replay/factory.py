@@ -1,18 +1,33 @@
 """From what a phase asks for to the source that answers it."""
 
-from replay.interface import Rollouts, Source
+from collections.abc import Callable
+from typing import Any
+
+from replay.interface import Record, Rollouts, Sequences, Source
 from replay.rollout_queue import RolloutQueue
+from replay.sequence_buffer import SequenceBuffer
 
 
-def make_source(request: Rollouts) -> Source:
+def make_source(
+  request: Rollouts | Sequences,
+  *,
+  seed: int = 0,
+  prepare: Callable[[Record], Any] = lambda record: record,
+) -> Source:
   """Builds the source for a phase's request.
 
   Args:
     request: what the phase asks for.
+    seed: of random draws, at least 0. Rollouts are not drawn at random.
+    prepare: applied to records that are drawn ahead, in another thread. Rollouts
+      are handed on as they are.
 
   Raises:
+    ValueError: the seed is negative.
     TypeError: no source answers such a request.
   """
   if isinstance(request, Rollouts):
     return RolloutQueue(request)
+  if isinstance(request, Sequences):
+    return SequenceBuffer(request, seed=seed, prepare=prepare)
   raise TypeError(f"no source answers a request of type {type(request).__name__}")
