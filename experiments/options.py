@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
 import io
+import os
 from pathlib import Path
 import re
 import sys
@@ -16,11 +17,12 @@ import sys
 import tyro
 
 from experiments.config import ExperimentConfig, flatten, load_config, to_mapping
-from experiments.errors import EXIT_USAGE, UsageError, unknown
+from experiments.errors import EXIT_FAILED, EXIT_USAGE, UsageError, unknown
 from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS
 from networks.config import BACKBONES
 
+HELP = ("--help", "-h")
 MARKERS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
 
 
@@ -28,12 +30,17 @@ class OptionParser(argparse.ArgumentParser):
   """An argument parser whose errors are one line and that takes no abbreviations."""
 
   def __init__(self, **arguments):
-    super().__init__(
-      allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **arguments
-    )
+    super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **arguments)
 
   def error(self, message: str):
     raise UsageError(message)
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+  """Says every default but None."""
+
+  def _get_help_string(self, action: argparse.Action) -> str | None:
+    return action.help if action.default is None else super()._get_help_string(action)
 
 
 def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
@@ -43,6 +50,9 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
   except UsageError as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USAGE
+  except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_FAILED
 
 
 def add_selection(parser: OptionParser) -> None:
@@ -80,13 +90,33 @@ def select_config(selection: argparse.Namespace) -> ExperimentConfig:
   return dataclasses.replace(config, agent=agent)
 
 
+def parse_own(
+  parser: OptionParser, arguments: Sequence[str]
+) -> tuple[argparse.Namespace, list[str], bool]:
+  """Parses a command's own options and leaves the others.
+
+  Args:
+    parser: with the command's own options.
+    arguments: the command line.
+
+  Returns:
+    The command's options, the other arguments, and whether help was asked for.
+
+  Raises:
+    UsageError: a wrong value of one of the command's own options.
+  """
+  own, rest = parser.parse_known_args(arguments)
+  fields = [each for each in rest if each not in HELP]
+  return own, fields, len(fields) < len(rest)
+
+
 def parse_with_fields(
   parser: OptionParser, arguments: Sequence[str]
 ) -> tuple[argparse.Namespace, ExperimentConfig]:
   """Parses a command's own options, then every other one as a field of the configuration.
 
   Args:
-    parser: with the options of `add_selection` and the command's own, without help.
+    parser: with the options of `add_selection` and the command's own.
     arguments: the command line.
 
   Returns:
@@ -96,29 +126,44 @@ def parse_with_fields(
     UsageError: an unknown option or a wrong value.
     SystemExit: help was asked for and has been printed.
   """
-  own, rest = parser.parse_known_args(arguments)
-  if "--help" in rest or "-h" in rest:
-    rest = [each for each in rest if each not in ("--help", "-h")]
-    config = override_fields(select_config(own), rest)
-    print(parser.format_help())
-    print("Every field of the configuration can be set, as --section.field value:\n")
+  own, fields, wants_help = parse_own(parser, arguments)
+  config = override_fields(select_config(own), fields, parser=parser)
+  if wants_help:
+    print_help(parser, config)
+    raise SystemExit(0)
+  return own, config
+
+
+def print_help(parser: OptionParser, config: ExperimentConfig) -> None:
+  """Explains a command's own options and every field of `config`."""
+  print(parser.format_help())
+  print("Every field of the configuration can be set, as --section.field value:\n", flush=True)
+  with contextlib.suppress(SystemExit):
     _tyro(config, ["--help"], prog=parser.prog)
-  return own, override_fields(select_config(own), rest)
 
 
-def override_fields(config: ExperimentConfig, arguments: Sequence[str]) -> ExperimentConfig:
+def override_fields(
+  config: ExperimentConfig, arguments: Sequence[str], *, parser: OptionParser
+) -> ExperimentConfig:
   """Returns `config` with `--section.field value` pairs applied.
+
+  Args:
+    config: to start from.
+    arguments: the pairs.
+    parser: whose own options are among those that an unknown one is compared with.
 
   Raises:
     UsageError: an unknown field or a wrong value.
   """
   fields = [name for name in flatten(to_mapping(config)) if not name.endswith("kind")]
   fields.remove("agent_name")
+  options = [f"--{each}" for each in fields]
+  options += [option for action in parser._actions for option in action.option_strings]
   for argument in arguments:
     if argument.startswith("--"):
       name = argument[2:].partition("=")[0].replace("-", "_")
       if name not in fields:
-        raise unknown("option", argument.partition("=")[0], [f"--{each}" for each in fields])
+        raise unknown("option", argument.partition("=")[0], options)
   captured = io.StringIO()
   try:
     with contextlib.redirect_stderr(captured), contextlib.redirect_stdout(captured):
@@ -146,6 +191,11 @@ def _one_line(text: str) -> str:
   text = re.sub(r"(For full helptext|Argument helptext).*", "", text, flags=re.DOTALL)
   text = " ".join(text.split())
   text = re.sub(r"^(Parsing error|Value error|Invalid choice|Missing argument) ", "", text)
+  text = re.sub(r"invalid literal for int\(\) with base 10:", "must be an integer, got", text)
+  text = re.sub(r"could not convert string to float:", "must be a number, got", text)
+  text = re.sub(r"^Unrecognized options Unrecognized options: ", "unexpected argument ", text)
   return re.sub(
-    r"^Error parsing (ExperimentConfig|environment|agent\S*|evaluation|training): ", "", text
+    r"^Error parsing (ExperimentConfig: |(environment|agent\S*|evaluation|training): |(?=--))",
+    "",
+    text,
   )

@@ -1,0 +1,1 @@
+"""Studies: grids of agents, games, level distributions and seeds. One module per study."""
