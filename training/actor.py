@@ -1,7 +1,6 @@
 """Collects trajectories: one loop over environment steps, one compiled function."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -71,10 +70,9 @@ class Actor:
     for t in range(self._rollout_length):
       observation = self._time_step.observation
       output = self._act(params, observation, keys[t])
-      action = np.asarray(output.action)
-      self._environment.act(action)
+      self._environment.act(np.asarray(output.action))
       self._time_step = self._environment.observe()
-      storage.write(t, observation, action, output.extras, self._time_step)
+      storage.write(t, observation, output, time_step=self._time_step)
       episodes.extend(self._tracker.update(self._time_step))
     return storage.trajectory(self._time_step.observation), episodes
 
@@ -105,16 +103,16 @@ class _Storage:
     self,
     t: int,
     observation: np.ndarray,
-    action: np.ndarray,
-    extras: Mapping[str, Any],
+    output: ActorOutput,
+    *,
     time_step: TimeStep,
   ) -> None:
-    """Stores step t and what came after it."""
+    """Stores step t, what was done in it and what came after it."""
     self._observation[t] = observation
-    self._action[t] = action
+    self._action[t] = output.action
     self._reward[t] = time_step.reward
     self._discount[t] = 1.0 - time_step.first
-    for name, value in extras.items():
+    for name, value in output.extras.items():
       value = np.asarray(value)
       if name not in self._extras:
         self._extras[name] = np.empty((self._length, *value.shape), value.dtype)

@@ -64,7 +64,7 @@ def make_ppo(config: PPOConfig, spec: EnvironmentSpec, *, total_environment_step
 
   def update(state: PPOState, batch: PPOBatch, key: jax.Array):
     del key  # nothing here is random
-    return _descend(network, optimizer, config, state, batch)
+    return _descend(network, optimizer, state, batch, config=config)
 
   phase = Phase(
     name="policy",
@@ -134,7 +134,7 @@ def _flatten(record: Record) -> PPOBatch:
   return PPOBatch(**{name: x.reshape((-1, *x.shape[2:])) for name, x in record.items()})
 
 
-def _descend(network, optimizer, config: PPOConfig, state: PPOState, batch: PPOBatch):
+def _descend(network, optimizer, state: PPOState, batch: PPOBatch, *, config: PPOConfig):
   """One optimiser step on `[N, ...]`."""
 
   def loss(params):

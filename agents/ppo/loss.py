@@ -67,6 +67,10 @@ def ppo_loss(
     "clip_fraction": policy.clip_fraction(
       policy.probability_ratio(log_prob, batch.log_prob), clip=config.clip
     ),
-    "explained_variance": value.explained_variance(output.value, batch.value_target),
+    # 0, as good as a constant, where the targets do not vary and it is undefined: a minibatch
+    # without any reward is no reason to stop.
+    "explained_variance": jnp.nan_to_num(
+      value.explained_variance(output.value, batch.value_target), nan=0.0
+    ),
   }
   return total, metrics
