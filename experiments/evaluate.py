@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from environments.games import BOUNDS
 from experiments.config import load_config
-from experiments.errors import EXIT_INTERRUPTED, UsageError, unknown
+from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError, unknown
 from experiments.evaluation_plan import NAMED_SETS, EvaluationPlan, resolve_level_set
 from experiments.options import OptionParser, guarded
 from experiments.reporting.runs import find_run_directories
@@ -92,6 +92,9 @@ def main(arguments: Sequence[str]) -> int:
         evaluation_output.save_csv(results, options.csv)
   except CheckpointError as error:
     raise UsageError(" ".join(str(error).split())) from error
+  except OSError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_FAILED
   except KeyboardInterrupt:
     print("stopped; the evaluations that were complete are written", file=sys.stderr)
     return EXIT_INTERRUPTED
@@ -127,7 +130,7 @@ def check_step(plan: EvaluationPlan, reader: "CheckpointReader") -> None:
   """Raises UsageError if the run has no such checkpoint; says which it has."""
   steps = reader.steps()
   if not steps:
-    raise UsageError(f"{plan.directory} has no checkpoint yet")
+    raise UsageError(f"{plan.directory} has no complete checkpoint")
   if plan.checkpoint is not None and plan.checkpoint not in steps:
     there = ", ".join(str(step) for step in steps)
     raise UsageError(f"{plan.directory} has no checkpoint at {plan.checkpoint}; it has: {there}")

@@ -68,6 +68,7 @@ def resolve_level_set(name: str, training: LevelDistribution) -> LevelSet:
       return LevelSet(name, full_distribution(training))
     return LevelSet(name, held_out(training) if name == "held-out" else parse_levels(name))
   except ValueError as error:
-    close = nearest(name, NAMED_SETS)
-    hint = f"unknown level set {name!r}.{close}" if close else f"{error}"
-    raise UsageError(f"--levels: {hint} ({', '.join(NAMED_SETS)} are allowed too)") from None
+    close = "" if name in NAMED_SETS else nearest(name, NAMED_SETS)
+    if close:
+      raise UsageError(f"--levels: unknown level set {name!r}.{close}") from None
+    raise UsageError(f"--levels: {error}; or one of {', '.join(NAMED_SETS)}") from None
