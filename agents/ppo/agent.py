@@ -145,4 +145,4 @@ def _descend(network, optimizer, state: PPOState, batch: PPOBatch, *, config: PP
   state = state.replace(
     params=optax.apply_updates(state.params, updates), optimizer_state=optimizer_state
   )
-  return state, {**metrics, "gradient_norm": optax.global_norm(gradient)}
+  return state, {**metrics, "gradient_norm": optax.tree.norm(gradient)}
