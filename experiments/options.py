@@ -37,10 +37,11 @@ class OptionParser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-  """Says every default but None."""
+  """Says every default but None and False."""
 
   def _get_help_string(self, action: argparse.Action) -> str | None:
-    return action.help if action.default is None else super()._get_help_string(action)
+    silent = action.default is None or action.default is False
+    return action.help if silent else super()._get_help_string(action)
 
 
 def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:

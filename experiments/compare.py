@@ -1,0 +1,124 @@
+"""`procplan compare`: a grid of runs, each in its own process and directory, and a report.
+
+The same command continues: finished runs are skipped, interrupted ones go on from their
+checkpoint. Runs share out the cores; this process never loads JAX.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import os
+from pathlib import Path
+import sys
+
+from rich.console import Console
+
+from experiments.comparison import GRACE_SECONDS, compare
+from experiments.config import ExperimentConfig
+from experiments.errors import UsageError
+from experiments.options import OptionParser, guarded, override_fields, parse_own, print_help
+from experiments.plan import show_plan
+from experiments.registry import AGENTS
+from experiments.run_task import check_config
+from experiments.studies.comparison import COMPARISONS, make_comparison
+from experiments.studies.study import Study, select
+
+GRID_FIELDS = {
+  "--environment.game": "--games",
+  "--environment.levels": "--levels",
+  "--seed": "--seeds",
+}
+EPILOG = (
+  f"Ctrl-C or SIGTERM: every run ends its present turn, saves and stops, within "
+  f"{GRACE_SECONDS:.0f} s or it is killed; the same command continues. "
+  "Exit codes: 0 all runs finished, 1 some failed, 2 wrong option, 75 stopped by SIGTERM, "
+  "130 by Ctrl-C."
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Compares; returns the exit code."""
+  parser = make_parser()
+  options, fields, wants_help = parse_own(parser, arguments)
+  study = make_study(options, fields, parser)
+  if wants_help:
+    print_help(parser, next(iter(study.agents.values())))
+    return 0
+  directory = options.out or Path("runs") / f"compare_{options.preset}"
+  try:
+    runs = study.runs()
+  except ValueError as error:
+    raise UsageError(str(error)) from None
+  processes = _processes(options.processes, study, len(runs))
+  if options.plan:
+    for run in runs:
+      check_config(run, directory / run.name)
+    show_plan(study, runs, directory=directory, processes=processes, console=Console())
+    return 0
+  return compare(runs, directory, processes=processes)
+
+
+def make_parser() -> OptionParser:
+  """Returns the parser of the command's own options."""
+  parser = OptionParser(prog="procplan compare", description=__doc__, epilog=EPILOG, add_help=False)
+  parser.add_argument("--preset", metavar="NAME", default="laptop", help=", ".join(COMPARISONS))
+  replaced = "; in place of the preset's"
+  parser.add_argument("--agents", metavar="NAME", nargs="+", help=", ".join(AGENTS) + replaced)
+  parser.add_argument("--games", metavar="NAME", nargs="+", help=f"games{replaced}")
+  parser.add_argument(
+    "--levels", metavar="NAME", nargs="+", help=f"training level distributions{replaced}"
+  )
+  parser.add_argument("--seeds", metavar="INT", nargs="+", type=int, help=f"seeds{replaced}")
+  parser.add_argument(
+    "--out", metavar="DIRECTORY", type=Path, help="by default runs/compare_PRESET"
+  )
+  parser.add_argument(
+    "--processes",
+    metavar="INT",
+    type=int,
+    help="runs side by side, which share out the cores; by default one per core, or what the "
+    "preset says",
+  )
+  parser.add_argument(
+    "--plan", action="store_true", help="print the runs, steps and hours, and start nothing"
+  )
+  return parser
+
+
+def make_study(options: argparse.Namespace, fields: Sequence[str], parser: OptionParser) -> Study:
+  """Returns the preset's study with the options and fields of the command line applied.
+
+  Raises:
+    UsageError: an unknown name or field, or a wrong value.
+  """
+  study = make_comparison(options.preset)
+  study = select(
+    study, agents=options.agents, games=options.games, levels=options.levels, seeds=options.seeds
+  )
+  for field in fields:
+    name = field.partition("=")[0]
+    if name in GRID_FIELDS:
+      raise UsageError(f"{name} is set by the grid: use {GRID_FIELDS[name]}")
+  agents = {
+    label: _override(label, config, fields, parser) for label, config in study.agents.items()
+  }
+  return dataclasses.replace(study, agents=agents)
+
+
+def _processes(asked: int | None, study: Study, runs: int) -> int:
+  if asked is not None and asked < 1:
+    raise UsageError(f"--processes must be at least 1, got {asked}")
+  return min(runs, asked or study.processes or len(os.sched_getaffinity(0)))
+
+
+def _override(
+  label: str, config: ExperimentConfig, fields: Sequence[str], parser: OptionParser
+) -> ExperimentConfig:
+  try:
+    return override_fields(config, fields, parser=parser)
+  except UsageError as error:
+    raise UsageError(f"agent {label}: {error}") from None
+
+
+if __name__ == "__main__":
+  sys.exit(guarded(main, sys.argv[1:]))

@@ -1,0 +1,178 @@
+"""A comparison that goes on: its processes, what they have written, what is shown.
+
+Every run is a process with its own directory; the report page is written from the first
+evaluation on. Nothing here loads JAX.
+"""
+
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import fcntl
+import os
+from pathlib import Path
+import signal
+import time
+
+from rich.console import Console
+
+from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
+from experiments.live_report import LiveReport
+from experiments.processes import FAILED, FINISHED, RUNNING, ProcessPool, share_cores
+from experiments.progress import Progress, ProgressReader, make_display
+from experiments.run_task import check_config, make_task
+from experiments.studies.study import RunSpec
+
+GRACE_SECONDS = 120.0  # from a signal to the kill: a run ends its present turn and saves
+POLL_SECONDS = 0.2
+READ_SECONDS = 1.0
+
+
+def compare(runs: Sequence[RunSpec], directory: Path, *, processes: int) -> int:
+  """Runs everything that is not finished, and reports; returns the exit code.
+
+  Args:
+    runs: each gets a directory of its name in `directory`.
+    directory: of the comparison.
+    processes: runs side by side.
+
+  Raises:
+    UsageError: another comparison is running there, or a run directory holds a run of
+      another configuration.
+  """
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UsageError(f"--out {directory}: {error}") from None
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(_locked(directory))
+    for run in runs:
+      check_config(run, directory / run.name)
+    slots = share_cores(sorted(os.sched_getaffinity(0)), processes)
+    cache = directory / "compilation_cache"
+    tasks = [make_task(run, directory / run.name, cache=cache) for run in runs]
+    pool = ProcessPool(tasks, slots=slots)
+    stack.callback(pool.close)
+    report = LiveReport([directory / run.name for run in runs], directory / "report.html")
+    stack.callback(report.close)
+    stop = stack.enter_context(_StopSignals())
+    return _Comparison(runs, directory, pool, report).run(stop)
+
+
+class _Comparison:
+  """A comparison that goes on: the processes, what they have written, what is shown."""
+
+  def __init__(
+    self, runs: Sequence[RunSpec], directory: Path, pool: ProcessPool, report: LiveReport
+  ):
+    self._pool = pool
+    self._report = report
+    self._totals = [run.config.training.total_environment_steps for run in runs]
+    self._readers = [ProgressReader(directory / run.name) for run in runs]
+    self._progress = [Progress()] * len(runs)
+    self._read_all(range(len(runs)))
+    self._next_read = 0.0
+    self._display = make_display(Console())
+
+  def run(self, stop: "_StopSignals") -> int:
+    """Goes on until everything has ended; returns the exit code."""
+    try:
+      self._loop(stop)
+      said = "stopped; the same command continues" if stop.number else self._report.finish()
+    finally:
+      self._read_all(range(len(self._readers)))
+      self._display.close(self._pool.jobs, self._progress)
+    self._say(said)
+    if stop.number is not None:
+      return EXIT_PREEMPTED if stop.number == signal.SIGTERM else EXIT_INTERRUPTED
+    failed = sum(job.state == FAILED for job in self._pool.jobs)
+    if failed:
+      self._say(
+        f"{failed} of {len(self._pool.jobs)} runs failed; the same command tries them again"
+      )
+    return EXIT_FAILED if failed else 0
+
+  def _loop(self, stop: "_StopSignals") -> None:
+    deadline = None
+    while self._pool.is_active():
+      for number in stop.take():
+        deadline = deadline or time.monotonic() + GRACE_SECONDS
+        self._pool.stop(number)
+        self._say(
+          f"{signal.Signals(number).name}: waiting for the runs to save and stop, "
+          f"at most {GRACE_SECONDS:.0f} s"
+        )
+      if deadline and time.monotonic() > deadline:
+        self._say(f"not stopped within {GRACE_SECONDS:.0f} s: killed; the last checkpoint stays")
+        self._pool.close()
+      self._turn()
+      time.sleep(POLL_SECONDS)
+
+  def _turn(self) -> None:
+    """Takes note of what has happened since, and shows it."""
+    for job in self._pool.advance():
+      self._say(f"{job.task.name}  {job.state}" + (f": {job.detail}" if job.detail else ""))
+      if job.state == FAILED:
+        self._say("\n".join([f"end of {job.task.log}:", *job.log_tail()]))
+      if job.state == FINISHED:
+        self._report.request()
+    if time.monotonic() >= self._next_read:
+      self._next_read = time.monotonic() + READ_SECONDS
+      before = sum(reader.evaluations for reader in self._readers)
+      jobs = self._pool.jobs
+      self._read_all([i for i, job in enumerate(jobs) if job.state == RUNNING])
+      if sum(reader.evaluations for reader in self._readers) > before:
+        self._report.request()
+    self._say(self._report.advance())
+    self._display.show(self._pool.jobs, self._progress)
+
+  def _read_all(self, indices: Sequence[int]) -> None:
+    for i in indices:
+      progress = self._readers[i].read()
+      self._progress[i] = dataclasses.replace(progress, total_environment_steps=self._totals[i])
+
+  def _say(self, text: str | None) -> None:
+    if text:
+      self._display.say(text)
+
+
+class _StopSignals:
+  """Takes SIGINT and SIGTERM while it is entered.
+
+  Attributes:
+    number: the first signal that came, or None.
+  """
+
+  def __init__(self):
+    self.number: int | None = None
+    self._new: list[int] = []
+    self._previous: dict[int, object] = {}
+
+  def take(self) -> list[int]:
+    """Returns the signals that came since the last call."""
+    new, self._new = self._new, []
+    return new
+
+  def __enter__(self) -> "_StopSignals":
+    for number in (signal.SIGINT, signal.SIGTERM):
+      self._previous[number] = signal.signal(number, self._handle)
+    return self
+
+  def __exit__(self, *unused) -> None:
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  def _handle(self, number: int, frame) -> None:
+    del frame
+    self.number = self.number or number
+    self._new.append(number)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path):
+  """Holds the comparison's directory for this process alone."""
+  with (directory / "compare.lock").open("w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise UsageError(f"another comparison is running in {directory}") from None
+    yield

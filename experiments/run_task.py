@@ -1,0 +1,79 @@
+"""One run as a task of the process engine: its command, its files, how it stands."""
+
+import fcntl
+import os
+from pathlib import Path
+import sys
+
+from experiments.config import differences, load_config, save_config
+from experiments.errors import UsageError
+from experiments.processes import Task
+from experiments.studies.study import RunSpec
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]  # `python -m experiments.train` works there
+
+
+def check_config(run: RunSpec, directory: Path) -> None:
+  """Checks that `directory` holds this run or none.
+
+  Raises:
+    UsageError: it holds a run of another configuration; names the first fields.
+  """
+  path = directory / "config.yaml"
+  if path.exists():
+    different = differences(load_config(path), run.config)
+    if different:
+      raise UsageError(
+        f"{directory} holds a run of another configuration (there, asked for): "
+        f"{'; '.join(different[:5])}. Choose another --out, or the same fields."
+      )
+
+
+def make_task(run: RunSpec, directory: Path, *, cache: Path) -> Task:
+  """Returns what it takes to make `run` a process.
+
+  Args:
+    run: which.
+    directory: of the run; its config.yaml is written when the process starts.
+    cache: of compiled functions, shared by the runs of a comparison.
+  """
+  own = directory.absolute()
+  config = own / "config.yaml"
+
+  def prepare() -> None:
+    own.mkdir(parents=True, exist_ok=True)
+    if not config.exists():
+      temporary = config.with_name("config.yaml.partial")
+      save_config(run.config, temporary)
+      os.replace(temporary, config)
+
+  command = (sys.executable, "-m", "experiments.train", "--config", str(config), "--out", str(own))
+  return Task(
+    name=run.name,
+    command=command,
+    directory=PACKAGE_ROOT,
+    environment={"PYTHONUNBUFFERED": "1", "JAX_COMPILATION_CACHE_DIR": str(cache.absolute())},
+    log=own / "log.txt",
+    prepare=prepare,
+    is_finished=(own / "result.json").exists,
+    is_elsewhere=lambda: _is_locked(own / "run.lock"),
+    progress=lambda: _last_checkpoint(own / "checkpoints"),
+  )
+
+
+def _last_checkpoint(directory: Path) -> int:
+  """Returns the environment steps of a run's latest checkpoint, 0 if it has none."""
+  steps = [int(path.stem) for path in directory.glob("manifests/*.json") if path.stem.isdigit()]
+  return max(steps, default=0)
+
+
+def _is_locked(path: Path) -> bool:
+  """Whether a process holds the lock."""
+  try:
+    with path.open("rb") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except FileNotFoundError:
+    return False
+  except BlockingIOError:
+    return True
+  return False
