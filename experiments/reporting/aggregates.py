@@ -15,7 +15,14 @@ from experiments.reporting.statistics import (
   score_matrix,
   steps_to_reach,
 )
-from experiments.reporting.study import Cell, Study, latest_common_step
+from experiments.reporting.study import (
+  SPLITS,
+  Cell,
+  Study,
+  latest_common_step,
+  level_distribution,
+)
+from experiments.reporting.wording import steps_in_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +90,7 @@ def aggregate_scores(study: Study, levels: str, split: str) -> Aggregate | None:
     environment_steps=step,
     games=games,
     matrices={agent: _matrix(study, by_agent[agent], split, step) for agent in agents},
-    notes=tuple(_notes(study, levels, games, by_agent)),
+    notes=tuple(_notes(study, levels, games, by_agent=by_agent, at=(split, step))),
   )
 
 
@@ -97,6 +104,44 @@ def aggregate_curve(
   steps = [s for s in steps if s <= aggregate.environment_steps]
   matrices = [_matrix(study, cells, aggregate.split, s) for s in steps]
   return steps, iqm_curve(matrices, resamples=resamples) if matrices else []
+
+
+def common_levels_scores(
+  study: Study, mode: str
+) -> tuple[tuple[str, ...], dict[tuple[str, str, str], ScoreMatrix], str]:
+  """Scores of one mode's level distributions on the same games at the same steps.
+
+  Args:
+    study: all runs.
+    mode: `easy` or `hard`.
+
+  Returns:
+    The level distributions by size; (agent, level distribution, split) -> `[runs, games]`;
+    and a note: what was compared, or why nothing was, empty where there is one
+    level distribution or none.
+  """
+  names = tuple(n for n in study.levels if (d := level_distribution(n)) and d.mode == mode)
+  if len(names) < 2:
+    return names, {}, ""
+  cells = [c for name in names for c in study.cells_of(levels=name) if all(map(c.steps, SPLITS))]
+  cells = [cell for cell in cells if study.bounds_of(cell.levels, cell.game) is not None]
+  pairs = sorted({(cell.agent, cell.levels) for cell in cells})
+  games = set.intersection(
+    *({c.game for c in cells if (c.agent, c.levels) == pair} for pair in pairs or [("", "")])
+  )
+  cells = [cell for cell in cells if cell.game in games]
+  step = latest_common_step([s for c in cells for split in SPLITS for s in c.steps(split)])
+  if len({levels for _, levels in pairs}) < 2 or not games or step is None:
+    return names, {}, f"{mode} mode: no common games and steps over the level distributions yet."
+  scores = {
+    (agent, levels, split): _matrix(
+      study, [c for c in cells if (c.agent, c.levels) == (agent, levels)], split, step
+    )
+    for agent, levels in pairs
+    for split in SPLITS
+  }
+  over = ", ".join(sorted(games))
+  return names, scores, f"{mode} mode: IQM over {over}, at {steps_in_words(step)} steps."
 
 
 def curve_area(study: Study, cell: Cell, *, target: float | None) -> CurveArea | None:
@@ -125,7 +170,10 @@ def curve_area(study: Study, cell: Cell, *, target: float | None) -> CurveArea |
 
 
 def published_mean(aggregate: Aggregate, study: Study, agent_name: str) -> float | None:
-  """Published normalised mean over the same games, at the same steps; None if one is missing."""
+  """Published normalised mean over the same games, at the same steps; None if one is missing.
+
+  Where two sources published a score, the first one counts.
+  """
   scores = []
   for game in aggregate.games:
     found = published_at(
@@ -138,7 +186,7 @@ def published_mean(aggregate: Aggregate, study: Study, agent_name: str) -> float
     if not found:
       return None
     bounds = study.bounds_of(aggregate.levels, game)
-    scores.append(normalised_score(float(np.mean([f.mean for f in found])), bounds))
+    scores.append(normalised_score(found[0].mean, bounds))
   return float(np.mean(scores))
 
 
@@ -162,14 +210,20 @@ def _matrix(study: Study, cells: Sequence[Cell], split: str, step: int) -> Score
 
 
 def _notes(
-  study: Study, levels: str, games: Sequence[str], by_agent: Mapping[str, Sequence[Cell]]
+  study: Study,
+  levels: str,
+  games: Sequence[str],
+  *,
+  by_agent: Mapping[str, Sequence[Cell]],
+  at: tuple[str, int],
 ) -> list[str]:
+  """What was left out of the matrices; `at` is the split and the environment steps."""
   notes = []
   others = sorted({cell.game for cell in study.cells_of(levels=levels)} - set(games))
   if others:
     notes.append(f"left out, without scores of every agent or without bounds: {', '.join(others)}")
   for agent, cells in by_agent.items():
-    counts = [len(cell.used) for cell in cells]
+    counts = [len(cell.scores_at(*at).rows) for cell in cells]
     if len(set(counts)) > 1:
       notes.append(f"{agent}: {min(counts)} run(s) a game are used, though some games have more")
   if any(not cell.is_final for cells in by_agent.values() for cell in cells):

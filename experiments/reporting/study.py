@@ -9,6 +9,7 @@ from typing import Any
 
 from environments.games import Bounds, score_bounds
 from environments.levels import LevelDistribution, parse_levels
+from experiments.config import flatten
 from experiments.reporting.published import equal_steps
 from experiments.reporting.runs import Run
 
@@ -102,6 +103,15 @@ class Cell:
     """The scores at the latest common steps."""
     step = self.last_common_step(split)
     return None if step is None else self.scores_at(split, step)
+
+  def last_pair(self) -> tuple[Scores, Scores] | None:
+    """The scores on training levels and full distribution at the latest steps of both."""
+    both = [self.steps(split) for split in SPLITS]
+    step = latest_common_step([*both[0], *both[1]]) if all(both) else None
+    if step is None:
+      return None
+    train, test = (self.scores_at(split, step) for split in SPLITS)
+    return train, test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,33 +218,35 @@ def _labels(runs: Sequence[Run]) -> dict[Run, str]:
     names = {name for each in settings for name in each}
     varying = {name for name in names if len({repr(each.get(name)) for each in settings}) > 1}
     differing.setdefault(agent, set()).update(varying)
-  return {run: _label(run, sorted(differing[run.agent])) for run in runs}
+  labels = {}
+  for run in runs:
+    text = _label(_variant_settings(run), sorted(differing[run.agent]))
+    labels[run] = f"{run.agent} ({text})" if text else run.agent
+  return labels
 
 
-def _label(run: Run, differing: Sequence[str]) -> str:
-  settings = _variant_settings(run)
-  parts = [f"{name.removeprefix('agent.')}={settings.get(name)}" for name in differing]
-  return f"{run.agent} ({', '.join(parts)})" if parts else run.agent
+def _label(settings: Mapping[str, Any], differing: Sequence[str]) -> str:
+  """What sets a variant apart; a `kind` stands for all the fields beside it."""
+  kinds = [name.removesuffix("kind") for name in differing if name.endswith(".kind")]
+  names = [
+    name
+    for name in differing
+    if name.endswith(".kind") or not any(name.startswith(kind) for kind in kinds)
+  ]
+  return ", ".join(
+    str(settings.get(name))
+    if name.endswith(".kind")
+    else f"{name.removeprefix('agent.')}={settings.get(name)}"
+    for name in names
+  )
 
 
 def _variant_settings(run: Run) -> dict[str, Any]:
-  flat = flatten(run.config)
   return {
     name: value
-    for name, value in flat.items()
+    for name, value in flatten(run.config).items()
     if name in _VARIANT_FIELDS or name.startswith(_VARIANT_PREFIXES)
   }
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Dotted name -> value of a nested mapping."""
-  flat: dict[str, Any] = {}
-  for name, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= flatten(value, f"{prefix}{name}.")
-    else:
-      flat[f"{prefix}{name}"] = value
-  return flat
 
 
 def _policy(labels: Mapping[Run, str], label: str) -> str:

@@ -1,0 +1,72 @@
+"""Writes the report: one self-contained HTML page about any number of runs.
+
+Works while runs go on; reads their files only, and imports no JAX.
+"""
+
+from collections.abc import Iterable
+import os
+from pathlib import Path
+
+from environments.games import BOUNDS
+from environments.names import unknown_name
+
+DEFAULT_RESAMPLES = 2_000
+HEADLINE_RESAMPLES = 50_000
+
+
+def write_report(
+  run_directories: Iterable[Path | str],
+  output_path: Path | str,
+  *,
+  bounds: str = "train-procgen",
+  title: str = "Planning against model-free agents under procedural generalisation",
+  resamples: int = DEFAULT_RESAMPLES,
+) -> Path:
+  """Writes the page, replacing an older one as a whole.
+
+  Args:
+    run_directories: directories of runs, or directories that hold some; a run may be
+      queued, going on, failed or finished.
+    output_path: the HTML file; its directory is made if needed.
+    bounds: set of score bounds, one of `environments.games.BOUNDS`.
+    title: heading of the page.
+    resamples: bootstrap resamples of every interval: few while runs go on,
+      `HEADLINE_RESAMPLES` for numbers that are quoted.
+
+  Returns:
+    The path of the page.
+
+  Raises:
+    ValueError: no run directory, unknown bounds, or fewer than 100 resamples.
+    OSError: the page cannot be written; an older one is left as it was.
+  """
+  # Matplotlib, rliable and pandas take two seconds to import: not for `--help`.
+  from experiments.reporting.page import render_page
+  from experiments.reporting.runs import find_run_directories, read_run
+  from experiments.reporting.study import make_study
+
+  if bounds not in BOUNDS:
+    raise ValueError(unknown_name("score bounds", bounds, BOUNDS))
+  if resamples < 100:
+    raise ValueError(f"resamples must be at least 100, got {resamples!r}")
+  directories = find_run_directories(run_directories)
+  if not directories:
+    raise ValueError("there is no run directory to report on")
+  output_path = Path(output_path)
+  study = make_study([read_run(directory) for directory in directories], bounds=bounds)
+  page = render_page(
+    study, title=title, relative_to=output_path.absolute().parent, resamples=resamples
+  )
+  _replace(output_path, page)
+  return output_path
+
+
+def _replace(path: Path, text: str) -> None:
+  """Writes a file so that a reader sees the old or the new one."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+  try:
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)

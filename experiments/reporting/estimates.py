@@ -1,0 +1,50 @@
+"""Everything that is estimated for a page, once, so that figures, tables and words agree."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+from experiments.reporting.aggregates import Aggregate, aggregate_scores
+from experiments.reporting.statistics import Estimate, aggregate, probability_of_improvement
+from experiments.reporting.study import SPLITS, Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimates:
+  """All estimates of a page.
+
+  Attributes:
+    aggregates: (level distribution, split) -> normalised scores of all agents.
+    values: (agent, level distribution, split) -> name -> estimate.
+    improvements: (level distribution, better, other) -> P(better > other) on test.
+    resamples: bootstrap resamples of every interval.
+  """
+
+  aggregates: Mapping[tuple[str, str], Aggregate]
+  values: Mapping[tuple[str, str, str], Mapping[str, Estimate]]
+  improvements: Mapping[tuple[str, str, str], Estimate]
+  resamples: int
+
+
+def estimate_all(study: Study, *, resamples: int) -> Estimates:
+  """Runs the statistics of a study once."""
+  aggregates = {}
+  for levels in study.levels:
+    for split in SPLITS:
+      scores = aggregate_scores(study, levels, split)
+      if scores is not None:
+        aggregates[levels, split] = scores
+  estimates = {
+    (agent, levels, split): aggregate(matrix, resamples=resamples)
+    for (levels, split), scores in aggregates.items()
+    for agent, matrix in scores.matrices.items()
+  }
+  improvements = {}
+  for (levels, split), scores in aggregates.items():
+    for a, b in _pairs(list(scores.matrices)) if split == "test" else ():
+      p = probability_of_improvement(scores.matrices[a], scores.matrices[b], resamples=resamples)
+      improvements[levels, a, b] = p
+  return Estimates(aggregates, estimates, improvements, resamples)
+
+
+def _pairs(agents: Sequence[str]) -> list[tuple[str, str]]:
+  return [(a, b) for i, a in enumerate(agents) for b in agents[i + 1 :]]

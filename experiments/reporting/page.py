@@ -1,0 +1,81 @@
+"""The page: sections in order, each with its figures and words, in one HTML file.
+
+A section without data says why, or is left out where it could not have any.
+"""
+
+from pathlib import Path
+
+from experiments.reporting import protocol, sections
+from experiments.reporting.estimates import Estimates, estimate_all
+from experiments.reporting.markup import (
+  Markup,
+  element,
+  escape,
+  join,
+  paragraph,
+  section,
+  unordered_list,
+)
+from experiments.reporting.study import Study
+from experiments.reporting.summary import summary
+
+_CSS = Path(__file__).with_name("page.css")
+
+
+def render_page(study: Study, *, title: str, relative_to: Path, resamples: int) -> str:
+  """The whole page as text.
+
+  Args:
+    study: all runs.
+    title: heading of the page.
+    relative_to: run directories are named relative to this one.
+    resamples: bootstrap resamples of every interval.
+  """
+  numbers = estimate_all(study, resamples=resamples)
+  parts = [
+    sections.curves_section(study),
+    sections.aggregate_section(study, numbers),
+    sections.gap_section(study),
+    sections.scores_section(study),
+    sections.levels_section(study, resamples=resamples),
+    sections.efficiency_section(study),
+    sections.protocol_section(study),
+    sections.runs_section(study, relative_to),
+    sections.diagnostics_section(study),
+  ]
+  shown = [(name, identifier, content) for name, identifier, content in parts if content]
+  links = [element("a", name, href=f"#{identifier}") for name, identifier, _ in shown]
+  body = join(
+    [
+      _header(study, numbers, title, relative_to),
+      element("nav", unordered_list(links), aria_label="Sections") if links else "",
+      element("main", *(section(n, *content, identifier=i) for n, i, content in shown)),
+    ]
+  )
+  return (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    '<meta name="color-scheme" content="light dark">\n'
+    f"<title>{escape(title)}</title>\n<style>\n{_CSS.read_text(encoding='utf-8')}</style>\n"
+    f"</head>\n<body>\n{body}\n</body>\n</html>\n"
+  )
+
+
+def _header(study: Study, numbers: Estimates, title: str, relative_to: Path) -> Markup:
+  iqm = {key: estimates["IQM"] for key, estimates in numbers.values.items()}
+  problems = protocol.problems(study, relative_to=relative_to)
+  return element(
+    "header",
+    element("h1", title),
+    paragraph(f"Data as of {protocol.data_as_of(study)}.", class_="note"),
+    element("div", unordered_list(summary(study, iqm)), class_="headline"),
+    element(
+      "div",
+      paragraph("Not everything went well:"),
+      unordered_list(problems),
+      class_="problems",
+      role="note",
+    )
+    if problems
+    else "",
+  )

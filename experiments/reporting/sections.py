@@ -1,0 +1,238 @@
+"""The sections of the page, each with its figures and words.
+
+A section without data says why, or has no content where it could not have any:
+then the page leaves it out.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from experiments.reporting import figures, protocol, tables
+from experiments.reporting.aggregates import common_levels_scores
+from experiments.reporting.curves import learning_panel, scores_in_words
+from experiments.reporting.estimates import Estimates
+from experiments.reporting.markup import Markup, element, figure, join, paragraph
+from experiments.reporting.published import about, step_tolerance
+from experiments.reporting.statistics import aggregate
+from experiments.reporting.study import SPLITS, Study
+from experiments.reporting.svg import INK, looks, swatch
+from experiments.reporting.wording import count_in_words
+
+# Heading, anchor, content.
+Section = tuple[str, str, Sequence[object]]
+
+
+def curves_section(study: Study) -> Section:
+  """Learning curves of every game and level distribution, over steps and over time."""
+  content: list[object] = []
+  words = {"environment_steps": "Against environment steps", "seconds": "Against wall-clock time"}
+  for axis, heading in words.items():
+    each = study.levels if len(study.games) > 1 else [None]
+    blocks = [_learning_block(study, levels, axis) for levels in each]
+    if any(blocks):
+      content += [element("h3", heading), *blocks]
+  if not content:
+    return "Learning curves", "curves", [paragraph("No run has written a return yet.")]
+  note = paragraph(
+    "Solid lines: return of the training episodes (mean over the last 100), with exploration."
+    " Filled markers: evaluations on the training levels. Dashed lines with open markers:"
+    " evaluations on the full distribution. Thick lines are means over seeds, as far as all of"
+    " them have come; thin lines are single seeds; a cross marks where a failed run ended, which"
+    " no mean includes. Wall-clock time counts training and evaluation, over all resumes.",
+    class_="note",
+  )
+  return "Learning curves", "curves", [_legend(study), note, *content]
+
+
+def _learning_block(study: Study, levels: str | None, axis: str) -> Markup:
+  """The panels of one level distribution, or of all; empty where there is nothing to draw."""
+  panels = []
+  for name in study.levels if levels is None else (levels,):
+    for game in study.games:
+      panel = learning_panel(study, name, game, axis=axis)
+      if panel is not None:
+        panels.append(figure(panel, scores_in_words(study.cells_of(levels=name, game=game))))
+  grid = element("div", *panels, class_="panels")
+  if not panels or levels is None:
+    return grid if panels else Markup()
+  return join([element("h4", f"Trained on {levels}"), grid])
+
+
+def _legend(study: Study, *, with_published: bool = True) -> Markup:
+  look = looks(study.agents)
+  entries = [
+    entry
+    for agent in study.agents
+    for entry in (
+      join([swatch(look[agent], dashed=False, filled=True), f"{agent}, training levels"]),
+      join([swatch(look[agent], dashed=True, filled=False), f"{agent}, full distribution"]),
+    )
+  ]
+  if with_published:
+    star = swatch(INK, dashed=False, filled=True)
+    entries.append(join([star, "published, ± std over runs (open: full distribution)"]))
+  return element("ul", *(element("li", entry) for entry in entries), class_="legend")
+
+
+def _colours(study: Study) -> Markup:
+  look = looks(study.agents)
+  entries = [join([swatch(look[agent], dashed=False, filled=True), agent]) for agent in look]
+  return element("ul", *(element("li", entry) for entry in entries), class_="legend")
+
+
+def aggregate_section(study: Study, numbers: Estimates) -> Section:
+  """Normalised scores over games, with intervals, and who improves on whom."""
+  heading = "Aggregate over games"
+  if not numbers.aggregates:
+    why = "No game has an evaluation of every agent at the same steps, within known score bounds."
+    return heading, "aggregate", [paragraph(why)] if study.cells else []
+  content: list[object] = [_legend(study, with_published=False), *_aggregate_notes(numbers)]
+  for levels in study.levels:
+    panels = _aggregate_panels(study, numbers, levels)
+    if panels:
+      content += [element("h3", levels), element("div", *panels, class_="panels")]
+  everything = list(numbers.aggregates.values())
+  content.append(tables.aggregate_table(study, everything, numbers.values))
+  if numbers.improvements:
+    content.append(tables.improvement_table(numbers.improvements))
+  return heading, "aggregate", content
+
+
+def _aggregate_panels(study: Study, numbers: Estimates, levels: str) -> list[Markup]:
+  mine = {s: numbers.aggregates[levels, s] for s in SPLITS if (levels, s) in numbers.aggregates}
+  if not mine:
+    return []
+  games = next(iter(mine.values())).games
+  over = f"{count_in_words(len(games), 'game')}: {', '.join(games)}"
+  curve = figures.aggregate_curve_panel(study, mine, resamples=numbers.resamples)
+  panels = [figure(curve, f"IQM over {over}; bands are 95 % intervals")]
+  for name in ("IQM", "mean") if len(games) > 1 else ("IQM",):
+    estimates = {
+      (agent, split): numbers.values[agent, levels, split][name]
+      for agent in next(iter(mine.values())).matrices
+      for split in mine
+      if (agent, levels, split) in numbers.values
+    }
+    panel = figures.interval_panel(study, levels, name, estimates)
+    panels.append(figure(panel, f"{name} at the common steps; bars are 95 % intervals"))
+  test = mine.get("test")
+  if test is not None and len(test.matrices) > 1 and len(test.games) > 1:
+    panel = figures.profile_panel(study, test, resamples=numbers.resamples)
+    panels.append(figure(panel, f"Performance profile over {over}"))
+  return panels
+
+
+def _aggregate_notes(numbers: Estimates) -> Iterable[Markup]:
+  notes = [
+    "Scores are normalised per game with the bounds below and never clipped. Agents are compared"
+    " at the latest number of steps at which every run of a level distribution was evaluated."
+    " Intervals: stratified bootstrap over runs, 95 %, percentiles of"
+    f" {numbers.resamples:,} resamples (rliable)."
+  ]
+  matrices = [m for each in numbers.aggregates.values() for m in each.matrices.values()]
+  if any(matrix.num_runs < 2 for matrix in matrices):
+    notes.append("An interval needs two runs or more per game; where there is one, none is shown.")
+  if all(len(each.games) == 1 for each in numbers.aggregates.values()):
+    notes.append("With a single game this is that game's score; it says nothing of other games.")
+  for (levels, split), each in numbers.aggregates.items():
+    notes += [f"{levels}, {split}: {note}." for note in each.notes]
+  return [paragraph(note, class_="note") for note in notes]
+
+
+def gap_section(study: Study) -> Section:
+  """Training levels against full distribution."""
+  panels = []
+  for levels in study.levels:
+    panel = figures.gap_panel(study, levels)
+    if panel is not None:
+      panels.append(figure(panel, f"Gap of agents trained on {levels}"))
+  heading = "Training levels against full distribution"
+  if not panels:
+    why = "No run has been evaluated on both, on a game with known score bounds."
+    return heading, "gap", [paragraph(why)] if study.cells else []
+  note = paragraph(
+    "Filled: training levels. Open: full distribution. The line between them is the"
+    " generalisation gap. Means over seeds, at the latest steps of both evaluations."
+    " An agent that trains on all levels has no levels that it did not train on: its two"
+    " scores differ by chance only.",
+    class_="note",
+  )
+  legend = _legend(study, with_published=False)
+  return heading, "gap", [legend, note, element("div", *panels, class_="panels")]
+
+
+def scores_section(study: Study) -> Section:
+  """The table of final scores beside the published ones."""
+  if not study.cells:
+    return "Final scores", "scores", []
+  note = paragraph(
+    "Published: the same agent and level distribution, at the same number of steps within"
+    f" {step_tolerance():.0%}; scores at other steps are never compared. {about()}",
+    class_="note",
+  )
+  return "Final scores", "scores", [tables.score_table(study), note]
+
+
+def levels_section(study: Study, *, resamples: int) -> Section:
+  """Score against number of training levels."""
+  panels, notes = [], []
+  for mode in ("easy", "hard"):
+    names, scores, note = common_levels_scores(study, mode)
+    if scores:
+      estimates = {key: aggregate(m, resamples=resamples)["IQM"] for key, m in scores.items()}
+      panel = figures.levels_panel(study, mode, names=names, scores=estimates)
+      panels.append(figure(panel, f"{note} Bands are 95 % intervals."))
+    elif note:
+      notes.append(paragraph(note, class_="note"))
+  content: list[object] = list(notes)
+  if panels:
+    legend = _legend(study, with_published=False)
+    content += [legend, element("div", *panels, class_="panels")]
+  return "Score against number of training levels", "levels", content
+
+
+def efficiency_section(study: Study) -> Section:
+  """Area under the test curve, and steps to the final score of PPO."""
+  baselines = [c.agent for c in study.cells_of() if c.agent_name == "ppo"]
+  table = tables.efficiency_table(study, baseline=baselines[0] if baselines else None)
+  return "Sample efficiency in two numbers", "efficiency", [table] if table else []
+
+
+def protocol_section(study: Study) -> Section:
+  """What was held fixed, what differed, and the bounds used."""
+  if not study.cells:
+    return "Protocol", "protocol", []
+  note = paragraph(
+    "Every environment of an evaluation plays a fixed quota of episodes: taking whichever"
+    " episodes end first would favour short ones. Time-outs count as terminations.",
+    class_="note",
+  )
+  found = [
+    protocol.protocol_table(study),
+    protocol.settings_table(study),
+    protocol.bounds_table(study),
+  ]
+  return "Protocol", "protocol", [note, *(each for each in found if each)]
+
+
+def runs_section(study: Study, relative_to: Path) -> Section:
+  """Every run with its state, throughput and command."""
+  content: list[object] = [protocol.run_table(study, relative_to=relative_to)]
+  throughput = protocol.throughput_table(study)
+  if throughput:
+    content += [element("h3", "Throughput"), throughput]
+  content += [element("h3", "Commands"), protocol.commands(study, relative_to=relative_to)]
+  return "Runs", "runs", content
+
+
+def diagnostics_section(study: Study) -> Section:
+  """Every other quantity of the training rows, one panel each."""
+  quantities = sorted({name for run in study.runs for row in run.training for name in row})
+  quantities = [name for name in quantities if "/" in name and name != "training/episode_return"]
+  panels = [figures.diagnostic_panel(study, name) for name in quantities]
+  shown = [element("figure", panel) for panel in panels if panel is not None]
+  if not shown:
+    return "Losses and diagnostics", "diagnostics", []
+  note = paragraph("One line a run, in the colour of its agent.", class_="note")
+  content = [_colours(study), note, element("div", *shown, class_="panels")]
+  return "Losses and diagnostics", "diagnostics", content

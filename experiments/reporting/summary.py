@@ -1,0 +1,231 @@
+"""The headline in words, made from the data: what was compared and what came out."""
+
+from collections.abc import Mapping, Sequence
+import itertools
+
+from experiments.reporting.published import published_at
+from experiments.reporting.runs import is_number
+from experiments.reporting.statistics import Estimate
+from experiments.reporting.study import Cell, Scores, Study, level_distribution
+from experiments.reporting.wording import (
+  count_in_words,
+  list_in_words,
+  range_in_words,
+  score_in_words,
+  steps_in_words,
+)
+
+_MOST_GAMES_IN_WORDS = 3
+_FEW_SEEDS = 5
+
+
+def summary(study: Study, aggregates: Mapping[tuple[str, str, str], Estimate]) -> list[str]:
+  """The headline, one sentence or two an entry.
+
+  Args:
+    study: all runs.
+    aggregates: (agent, level distribution, split) -> IQM of the normalised score,
+      at equal steps within a level distribution and split.
+  """
+  sentences = [_what_was_compared(study)]
+  for levels in study.levels:
+    cells = [cell for cell in study.cells_of(levels=levels) if cell.last_scores("test")]
+    if len({cell.game for cell in cells}) <= _MOST_GAMES_IN_WORDS:
+      sentences += [_cell_in_words(cell) for cell in cells]
+      sentences += _comparisons(study, levels)
+    else:
+      ours = {key[0::2]: e for key, e in aggregates.items() if key[1] == levels}
+      sentences += _aggregate_in_words(levels, ours)
+  if not any(cell.last_scores("test") for cell in study.cells.values()):
+    sentences.append("No evaluation on the full distribution has been written yet.")
+  return [*sentences, *_limits(study)]
+
+
+def states_in_words(study: Study) -> str:
+  """`4 runs: 2 finished, 1 running, 1 failed`."""
+  states = [run.state for run in study.runs]
+  counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+  return f"{count_in_words(len(states), 'run')}: {', '.join(counts)}"
+
+
+def seeds_in_words(study: Study) -> str:
+  """`1 seed`, or `2 to 3 seeds`, per agent, level distribution and game."""
+  counts = sorted({len(cell.used) for cell in study.cells.values()})
+  if len(counts) == 1:
+    return count_in_words(counts[0], "seed")
+  return f"{counts[0]} to {counts[-1]} seeds" if counts else "no seeds"
+
+
+def _what_was_compared(study: Study) -> str:
+  games = study.games
+  if not study.cells:
+    return f"No run has started yet ({states_in_words(study)})."
+  verb = "Compared" if len(study.agents) > 1 or len(study.levels) > 1 else "Shown"
+  on = list_in_words(games) if len(games) <= 4 else f"{len(games)} games"
+  levels = list_in_words([_levels_in_words(name) for name in study.levels])
+  steps = sorted({cell.runs[0].total_environment_steps or 0 for cell in study.cells.values()})
+  budget = list_in_words([steps_in_words(s) for s in steps])
+  return (
+    f"{verb}: {list_in_words(study.agents)} on {on}, trained on {levels} for {budget}"
+    f" environment steps, with {seeds_in_words(study)} each ({states_in_words(study)})."
+  )
+
+
+def _levels_in_words(levels: str) -> str:
+  distribution = level_distribution(levels)
+  if distribution is None:
+    return levels
+  if distribution.num_levels == 0:
+    return f"{levels} (all levels)"
+  return f"{levels} ({count_in_words(distribution.num_levels, 'level')})"
+
+
+def _cell_in_words(cell: Cell) -> str:
+  pair = cell.last_pair()
+  test = pair[1] if pair else cell.last_scores("test")
+  at = steps_in_words(test.environment_steps)
+  so_far = "" if cell.is_final else " so far"
+  text = (
+    f"{cell.game}, {cell.levels}, {at} steps{so_far}: {cell.agent} scores"
+    f" {score_in_words(test.mean)} on the full distribution ({_spread(test)})"
+  )
+  if pair:
+    gap = pair[0].mean - test.mean
+    text += f" and {score_in_words(pair[0].mean)} on its training levels: a gap of"
+    text += f" {score_in_words(gap)}"
+  return f"{text}.{_training_in_words(cell)}{_published_in_words(cell, test)}"
+
+
+def _spread(scores: Scores) -> str:
+  if len(scores.rows) == 1:
+    return "one seed"
+  return f"{count_in_words(len(scores.rows), 'seed')}, {range_in_words(scores.values)}"
+
+
+def _training_in_words(cell: Cell) -> str:
+  """How the mean training return moved from its first to its last value."""
+  first, last = [], []
+  for run in cell.used:
+    returns = [row.get("training/episode_return") for row in run.training]
+    returns = [value for value in returns if is_number(value)]
+    first += returns[:1]
+    last += returns[-1:]
+  if not first:
+    return ""
+  start, end = sum(first) / len(first), sum(last) / len(last)
+  return f" Its training return went from {score_in_words(start)} to {score_in_words(end)}."
+
+
+def _published_in_words(cell: Cell, test: Scores) -> str:
+  step = test.environment_steps
+  texts = []
+  for split in ("train", "test"):
+    found = published_at(
+      cell.agent_name, cell.levels, split=split, game=cell.game, environment_steps=step
+    )
+    texts += [f"{score_in_words(score.mean)} ({split})" for score in found[:1]]
+  if not texts:
+    return ""
+  return f" Published {cell.agent_name} at the same number of steps: {', '.join(texts)}."
+
+
+def _comparisons(study: Study, levels: str) -> list[str]:
+  """Pairs of agents on one game: does the spread over seeds tell them apart?"""
+  sentences = []
+  for game in study.games:
+    cells = [c for c in study.cells_of(levels=levels, game=game) if c.last_scores("test")]
+    for i, a in enumerate(cells):
+      sentences += [_pair_in_words(a, b) for b in cells[i + 1 :]]
+  return sentences
+
+
+def _pair_in_words(a: Cell, b: Cell) -> str:
+  where = f"{a.game}, {a.levels}"
+  scores_a, scores_b = a.last_scores("test"), b.last_scores("test")
+  common = [scores_a.environment_steps, scores_b.environment_steps]
+  step = min(common)
+  scores_a, scores_b = a.scores_at("test", step), b.scores_at("test", step)
+  if scores_a is None or scores_b is None:
+    return f"{where}: {a.agent} and {b.agent} have no evaluation at the same steps."
+  high, low = (a, b) if scores_a.mean >= scores_b.mean else (b, a)
+  ahead = (
+    f"{where}, at {steps_in_words(step)} steps: {high.agent} is"
+    f" {score_in_words(abs(scores_a.mean - scores_b.mean))} above {low.agent}"
+  )
+  if min(len(scores_a.rows), len(scores_b.rows)) < 2:
+    return f"{ahead}; with a single seed that may be chance."
+  overlap = max(min(scores_a.values), min(scores_b.values)) <= min(
+    max(scores_a.values), max(scores_b.values)
+  )
+  if overlap:
+    return f"{ahead}, but their seeds overlap: these runs do not separate them."
+  return f"{ahead}, and no seed of one reaches the other's."
+
+
+def _aggregate_in_words(levels: str, iqm: Mapping[tuple[str, str], Estimate]) -> list[str]:
+  """The order of the agents by IQM, and which neighbours the intervals separate.
+
+  `iqm` is (agent, split) -> estimate.
+  """
+  test = {agent: estimate for (agent, split), estimate in iqm.items() if split == "test"}
+  if not test:
+    return []
+  order = sorted(test, key=lambda agent: -test[agent].value)
+  listed = [f"{agent} {estimate_in_words(test[agent])}" for agent in order]
+  train = [
+    f"{agent} {estimate_in_words(iqm[agent, 'train'])}"
+    for agent in order
+    if (agent, "train") in iqm
+  ]
+  sentence = f"{levels}, IQM of the normalised score, full distribution: {list_in_words(listed)}"
+  sentence += f"; training levels: {list_in_words(train)}." if train else "."
+  return [sentence] + [
+    _neighbours_in_words(levels, (a, test[a]), (b, test[b])) for a, b in itertools.pairwise(order)
+  ]
+
+
+def _neighbours_in_words(levels: str, a: tuple[str, Estimate], b: tuple[str, Estimate]) -> str:
+  """Whether the intervals of two agents, the higher one first, tell them apart."""
+  (name_a, higher), (name_b, lower) = a, b
+  if higher.interval is None or lower.interval is None:
+    return f"{levels}: {name_a} is above {name_b}; with a single seed that may be chance."
+  if higher.interval[0] <= lower.interval[1]:
+    return (
+      f"{levels}: the 95 % intervals of {name_a} and {name_b} overlap:"
+      " these runs do not clearly separate them."
+    )
+  return (
+    f"{levels}, full distribution: {name_a} is above {name_b}, and their 95 % intervals"
+    " do not overlap."
+  )
+
+
+def estimate_in_words(estimate: Estimate) -> str:
+  """`0.32 [0.30, 0.33]`, without brackets where there is no interval."""
+  if estimate.interval is None:
+    return score_in_words(estimate.value)
+  low, high = map(score_in_words, estimate.interval)
+  return f"{score_in_words(estimate.value)} [{low}, {high}]"
+
+
+def _limits(study: Study) -> Sequence[str]:
+  """What the numbers cannot say."""
+  limits = []
+  counts = [len(cell.used) for cell in study.cells.values() if cell.used]
+  if counts and min(counts) == 1:
+    limits.append("Where there is one seed, nothing is known about the spread between seeds.")
+  elif counts and min(counts) < _FEW_SEEDS:
+    limits.append(
+      f"With {seeds_in_words(study)}, ranges and intervals are rough, and too narrow on average."
+    )
+  unfinished = [run for run in study.runs if run.state != "finished"]
+  going_on = [run for run in unfinished if run.state != "failed"]
+  if going_on:
+    limits.append(
+      f"This is an interim report: {count_in_words(len(going_on), 'run')} of"
+      f" {len(study.runs)} not finished."
+    )
+  failed = len(unfinished) - len(going_on)
+  if failed:
+    limits.append(f"{count_in_words(failed, 'run')} failed; no mean includes a failed run.")
+  return [*limits, *(f"{warning}." for warning in study.warnings)]
