@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
+from networks.convolution import convolution
 
 
 def scale_frames(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -50,7 +51,13 @@ class PreActivationBlock(nn.Module):
     residual = x
     for i in range(2):
       x = nn.relu(nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x))
-      x = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name=f"conv_{i}")(x)
+      x = nn.Conv(
+        self.channels,
+        (3, 3),
+        dtype=self.dtype,
+        conv_general_dilated=convolution,
+        name=f"conv_{i}",
+      )(x)
     return residual + x
 
 
@@ -79,7 +86,12 @@ class ResNet(nn.Module):
       if i > 0:
         x = nn.relu(nn.LayerNorm(dtype=dtype, name=f"stem_norm_{i}")(x))
       x = nn.Conv(
-        channels, (kernel, kernel), strides=(stride, stride), dtype=dtype, name=f"stem_conv_{i}"
+        channels,
+        (kernel, kernel),
+        strides=(stride, stride),
+        dtype=dtype,
+        conv_general_dilated=convolution,
+        name=f"stem_conv_{i}",
       )(x)
     for i in range(self.config.blocks):
       x = PreActivationBlock(self.config.channels, dtype, name=f"block_{i}")(x)
@@ -107,6 +119,7 @@ class ImpalaBlock(nn.Module):
         (3, 3),
         kernel_init=nn.initializers.glorot_uniform(),
         dtype=self.dtype,
+        conv_general_dilated=convolution,
         name=f"conv_{i}",
       )(nn.relu(x))
     return residual + x
@@ -137,6 +150,7 @@ class Impala(nn.Module):
         (3, 3),
         kernel_init=nn.initializers.glorot_uniform(),
         dtype=dtype,
+        conv_general_dilated=convolution,
         name=f"stack_{i}_conv",
       )(x)
       x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")

@@ -54,8 +54,8 @@ class ResNetConfig:
 
   stem_kernels: tuple[int, ...] = (8, 4)
   stem_strides: tuple[int, ...] = (4, 2)
-  stem_channels: tuple[int, ...] = (16, 32)
-  blocks: int = 1
+  stem_channels: tuple[int, ...] = (32, 32)
+  blocks: int = 2
   compute_dtype: str = "float32"
 
   def __post_init__(self):
