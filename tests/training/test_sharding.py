@@ -1,0 +1,89 @@
+"""Minibatches over several devices, and what stays where."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from training import sharding
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one device", "two devices"])
+def mesh(request):
+  return sharding.make_mesh(jax.devices()[: request.param])
+
+
+@pytest.mark.parametrize(("size", "count"), [(24, 3), (24, 1), (8, 4), (40, 5)])
+def test_minibatches_hold_every_entry_once(mesh, size, count):
+  generator = np.random.default_rng(0)
+  batch = {"x": np.arange(size), "y": np.arange(2 * size).reshape(size, 2)}
+  placed = sharding.place(batch, mesh, sharding.BATCH_FIRST)
+  take = jax.jit(lambda batch, indices: sharding.take(batch, indices, mesh))
+  epochs = []
+  for _ in range(2):
+    rows = sharding.shuffled_minibatches(size, count, mesh=mesh, generator=generator)
+    assert rows.shape == (count, size // count)
+    assert rows.dtype == np.int32
+    taken = [take(placed, sharding.place(row, mesh, sharding.BATCH_FIRST)) for row in rows]
+    for minibatch in taken:
+      # Leaves stay aligned with one another.
+      np.testing.assert_array_equal(minibatch["y"][:, 0], 2 * minibatch["x"])
+    epochs.append(np.concatenate([minibatch["x"] for minibatch in taken]))
+    np.testing.assert_array_equal(np.sort(epochs[-1]), np.arange(size))
+  assert not np.array_equal(*epochs), "the second epoch has the same order"
+
+
+def test_every_device_takes_from_its_own_part(mesh):
+  """`take` equals numpy's indexing shard by shard, so no entry moves between devices."""
+  shards = mesh.shape[sharding.AXIS]
+  generator = np.random.default_rng(1)
+  batch = generator.normal(size=(12, 3)).astype(np.float32)
+  indices = generator.integers(0, 12 // shards, 6).astype(np.int32)
+  taken = sharding.take(
+    sharding.place(batch, mesh, sharding.BATCH_FIRST),
+    sharding.place(indices, mesh, sharding.BATCH_FIRST),
+    mesh,
+  )
+  parts, index_parts = np.split(batch, shards), np.split(indices, shards)
+  expected = np.concatenate([part[i] for part, i in zip(parts, index_parts, strict=True)])
+  np.testing.assert_array_equal(taken, expected)
+
+
+def test_a_batch_that_does_not_divide_is_named():
+  mesh = sharding.make_mesh(jax.devices()[:2])
+  sharding.check_divides(12, 3, mesh=mesh, what="phase x")
+  for size in (9, 15):  # 3 minibatches, but not on 2 devices
+    message = f"phase x: {size} entries do not split into 3 minibatches on 2 dev.*multiple of 6"
+    with pytest.raises(ValueError, match=message):
+      sharding.check_divides(size, 3, mesh=mesh, what="phase x")
+
+
+def test_shards_run_by_themselves_with_keys_of_their_own(mesh):
+  def act(params, observation, key):
+    # What a function does on a shard must not depend on the others.
+    return observation + params, jax.random.uniform(key, observation.shape)
+
+  compiled = sharding.on_shards(act, mesh, record=sharding.BATCH_FIRST)
+  observation = np.arange(8.0, dtype=np.float32)
+  placed = sharding.place(observation, mesh, sharding.BATCH_FIRST)
+  result, noise = compiled(jnp.float32(1), placed, jax.random.key(0))
+  np.testing.assert_array_equal(result, observation + 1)
+  assert len(np.unique(noise)) == 8
+  assert result.sharding.is_equivalent_to(placed.sharding, 1)
+
+
+def test_results_stay_where_they_were_asked_to_be(mesh):
+  """A result that is fed back must come back in the same way, or the next call recompiles."""
+
+  def step(state, batch):
+    return {"x": state["x"] + batch}, batch * 2
+
+  compiled = sharding.on_mesh(step, mesh, results=(sharding.REPLICATED, sharding.BATCH_FIRST))
+  state = sharding.place({"x": np.zeros(4, np.float32)}, mesh, sharding.REPLICATED)
+  for _ in range(3):
+    batch = sharding.place(np.ones(4, np.float32), mesh, sharding.BATCH_FIRST)
+    state, doubled = compiled(state, batch)
+  np.testing.assert_array_equal(state["x"], 3 * np.ones(4))
+  assert state["x"].sharding.is_fully_replicated
+  assert doubled.sharding.is_equivalent_to(batch.sharding, 1)
+  assert compiled._cache_size() == 1
