@@ -114,11 +114,11 @@ class ProcessPool:
     return any(job.state not in ENDED for job in self.jobs)
 
   def advance(self) -> list[Job]:
-    """Takes note of what has ended and starts what can be; returns the jobs that changed."""
-    changed = [job for job in self.jobs if job.state == RUNNING and self._reap(job)]
-    if not self._stopping:
-      changed += [job for job in self.jobs if job.state in (WAITING, ELSEWHERE) and self._try(job)]
-    return changed
+    """Takes note of what has ended, or else starts what can be; returns the jobs that changed."""
+    ended = [job for job in self.jobs if job.state == RUNNING and self._reap(job)]
+    if ended or self._stopping:
+      return ended
+    return [job for job in self.jobs if job.state in (WAITING, ELSEWHERE) and self._try(job)]
 
   def stop(self, number: int) -> None:
     """Sends signal `number` to every process; nothing is started any more."""
