@@ -1,0 +1,162 @@
+"""`procplan benchmark`: speed, memory and compilations of every stage of a run.
+
+The loop of training, without evaluations and checkpoints, with a clock at every stage. A
+first measurement, which compiles, is not counted. Nothing is kept of the run.
+"""
+
+from collections.abc import Mapping, Sequence
+import json
+from pathlib import Path
+import statistics
+import sys
+from typing import Any
+
+from experiments import machine
+from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+from experiments.options import OptionParser, add_selection, guarded, parse_with_fields
+
+MEBIBYTE = 2**20
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Measures; returns the exit code."""
+  parser = OptionParser(prog="procplan benchmark", description=__doc__, add_help=False)
+  add_selection(parser)
+  parser.add_argument(
+    "--repeats",
+    metavar="N",
+    type=int,
+    default=3,
+    help="measurements; one lasts until every phase of the agent has learnt",
+  )
+  parser.add_argument("--json", metavar="FILE", type=Path, help="write everything to FILE as JSON")
+  options, config = parse_with_fields(parser, arguments)
+  if options.repeats < 1:
+    raise UsageError(f"--repeats must be at least 1, got {options.repeats}")
+  path = options.json
+  if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+    raise UsageError(f"cannot write {path}: it must be a file in a directory that is there")
+  _warn_unless_quiet()
+  from experiments import speed  # here, because it imports JAX
+  from training.learner import NonFiniteError
+
+  try:
+    result = {"command": ["procplan", "benchmark", *arguments]}
+    result |= speed.measure(config, repeats=options.repeats)
+    if path is not None:
+      path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+  except KeyboardInterrupt:
+    print("stopped; nothing is written", file=sys.stderr)
+    return EXIT_INTERRUPTED
+  except (NonFiniteError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_FAILED
+  print_result(result)
+  return 0
+
+
+def print_result(result: Mapping[str, Any]) -> None:
+  """Prints machine, stages and compiled functions."""
+  from rich import box
+  from rich.console import Console
+  from rich.table import Table
+
+  console = Console()
+  if not console.is_terminal:
+    console = Console(width=max(console.width, 110))
+  for line in describe(result):
+    console.print(line, markup=False, highlight=False)
+  stages = Table(box=box.SIMPLE_HEAD)
+  for column in ("stage", "steps/s", "min to max", "share", "peak MiB", "samples/s"):
+    stages.add_column(column, justify="left" if column == "stage" else "right")
+  for row in stage_rows(result):
+    stages.add_row(*row)
+  console.print(stages)
+  functions = Table(box=box.SIMPLE_HEAD)
+  for column in ("compiled for", "times", "seconds"):
+    functions.add_column(column, justify="left" if column == "compiled for" else "right")
+  for each in result["functions"]:
+    count = each["compilations"]
+    functions.add_row(
+      each["function"], "" if count is None else f"{count}", f"{each['seconds']:.1f}"
+    )
+  console.print(functions)
+  for each in result["compiled_while_measuring"]:
+    print(f"warning: {each['function']} was compiled again in {each['stage']}", file=sys.stderr)
+
+
+def describe(result: Mapping[str, Any]) -> list[str]:
+  """Returns what was measured, where, and what else the machine was doing."""
+  config, facts, memory = result["config"], result["machine"], result["memory"]
+  environment, backbone = config["environment"], config["agent"]["backbone"]
+  own, others = facts["cores_used"]["own"], facts["cores_used"]["others"]
+  peaks = [peak for peak in memory["peak_device_bytes"].values() if peak is not None]
+  device = f"{max(peaks) / MEBIBYTE:,.0f} MiB" if peaks else "not told by the backend"
+  return [
+    f"{result['agent']} on {environment['game']} {environment['levels']}, "
+    f"{environment['num_environments']} environments x {result['rollout_length']} steps",
+    f"backbone: {', '.join(f'{name} {value}' for name, value in backbone.items())}",
+    f"{facts['processor']}, {facts['cores']} of {facts['cores_of_machine']} cores, "
+    f"devices: {', '.join(facts['devices'])}",
+    f"load average before: {facts['load_average'][0]:g}; cores used while measuring: "
+    f"{own:g} by this process, {'?' if others is None else f'{others:g}'} by others",
+    f"peak memory: {memory['peak_resident_bytes'] / MEBIBYTE:,.0f} MiB resident "
+    f"({memory['resident_before_bytes'] / MEBIBYTE:,.0f} before), on the device: {device}",
+    f"median of {result['repeats']} repeats of {result['whole_loop']['steps'][0]:,} environment "
+    "steps; without evaluations and checkpoints",
+  ]
+
+
+def stage_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+  """Returns the rows of the table of stages: what is inside another stage is indented."""
+  alone, whole = result["environment_alone"], result["whole_loop"]
+  shares = sum(statistics.median(row["share"]) for row in result["stages"] if not row["inside"])
+  rows = [
+    (
+      "environment alone, random actions",
+      *_speed(alone["steps_per_second"]),
+      "",
+      _mebibytes(alone["peak_resident_bytes"]),
+      "",
+    ),
+    ("whole loop", *_speed(whole["steps_per_second"]), f"{100 * shares:.1f} %", "", ""),
+  ]
+  for row in result["stages"]:
+    samples = row["samples_per_second"]
+    rows.append(
+      (
+        f"{'    ' if row['inside'] else '  '}{row['stage']}",
+        *_speed(row["steps_per_second"]),
+        f"{100 * statistics.median(row['share']):.1f} %",
+        _mebibytes(row["peak_resident_bytes"]),
+        "" if samples is None else f"{statistics.median(samples):,.0f}",
+      )
+    )
+  return rows
+
+
+def _speed(rates: Sequence[float | None]) -> tuple[str, str]:
+  """Returns median and range; nothing where a stage took no time."""
+  known = [rate for rate in rates if rate is not None]
+  if not known:
+    return "", ""
+  return f"{statistics.median(known):,.0f}", f"{min(known):,.0f} to {max(known):,.0f}"
+
+
+def _mebibytes(size: int | None) -> str:
+  return "" if size is None else f"{size / MEBIBYTE:,.0f}"
+
+
+def _warn_unless_quiet() -> None:
+  facts = machine.describe()
+  load, cores = facts["load_average"][0], facts["cores_of_machine"]
+  if not machine.is_quiet(load, cores):
+    print(
+      f"warning: the machine is not quiet: load average {load:g} on {cores} cores before the "
+      "start; speeds will be lower than the machine's own",
+      file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+  sys.exit(guarded(main, sys.argv[1:]))
