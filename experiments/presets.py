@@ -45,7 +45,7 @@ def ppo_laptop() -> ExperimentConfig:
     IMPALA network: starpilot 7.2 / 6.4, coinrun 7.9 / 7.4.
   """
   return ExperimentConfig(
-    agent=PPOConfig(backbone=backbones.laptop()),
+    agent=PPOConfig(backbone=backbones.laptop(), gradient_chunk=64),
     environment=EnvironmentConfig(game="starpilot", levels="easy-200", num_environments=64),
     training=TrainingConfig(total_environment_steps=1_000_000, checkpoint_every=100_000),
     evaluation=EvaluationConfig(every=100_000, num_environments=64, episodes_per_environment=1),

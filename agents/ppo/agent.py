@@ -10,12 +10,13 @@ import optax
 from agents.interface import ActorOutput, Agent, Phase
 from agents.optimizers import make_optimizer
 from agents.ppo.config import PPOConfig
-from agents.ppo.loss import PPOBatch, ppo_loss
+from agents.ppo.loss import PPOBatch, explained_variance, ppo_loss
 from environments.interface import EnvironmentSpec
 from losses import policy
 from losses.returns import generalised_advantage
 from losses.reward_scaling import RewardScaling, initial_reward_scaling, scale_rewards
 from networks.actor_critic import SharedActorCritic
+from networks.gradients import value_and_grad_in_chunks
 from replay.interface import Record, Rollouts, Trajectory
 
 
@@ -136,13 +137,21 @@ def _flatten(record: Record) -> PPOBatch:
 
 def _descend(network, optimizer, state: PPOState, batch: PPOBatch, *, config: PPOConfig):
   """One optimiser step on `[N, ...]`."""
+  batch = batch.replace(advantage=policy.normalise_advantage(batch.advantage))
 
-  def loss(params):
-    return ppo_loss(network.apply(params, batch.observation), batch, config)
+  def loss(params, steps):
+    return ppo_loss(network.apply(params, steps.observation), steps, config)
 
-  gradient, metrics = jax.grad(loss, has_aux=True)(state.params)
+  (_, means), gradient = value_and_grad_in_chunks(
+    loss, state.params, batch, chunk_size=config.gradient_chunk or batch.action.shape[0]
+  )
   updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
   state = state.replace(
     params=optax.apply_updates(state.params, updates), optimizer_state=optimizer_state
   )
-  return state, {**metrics, "gradient_norm": optax.tree.norm(gradient)}
+  metrics = {
+    **means,
+    "explained_variance": explained_variance(means),
+    "gradient_norm": optax.tree.norm(gradient),
+  }
+  return state, metrics

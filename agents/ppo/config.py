@@ -25,6 +25,8 @@ class PPOConfig:
     reward_discount: gamma of the discounted return whose running standard deviation
       divides the rewards.
     reward_clip: scaled rewards are limited to plus and minus this, as published.
+    gradient_chunk: steps whose gradient is computed at once; 0 takes the whole
+      minibatch. The gradient is the same; small chunks save memory, and on a CPU time.
     optimizer: Adam's settings.
   """
 
@@ -41,12 +43,17 @@ class PPOConfig:
   entropy_coefficient: float = 0.01
   reward_discount: float = 0.99
   reward_clip: float = 10.0
+  gradient_chunk: int = 0
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
   def __post_init__(self):
     for name in ("hidden", "rollout_length", "epochs", "num_minibatches"):
       value = getattr(self, name)
       require(type(value) is int and value >= 1, f"agent.{name}", value, "an integer of at least 1")
+    value = self.gradient_chunk
+    require(
+      type(value) is int and value >= 0, "agent.gradient_chunk", value, "an integer of at least 0"
+    )
     for name in ("discount", "gae_lambda", "reward_discount"):
       value = getattr(self, name)
       require(0 <= value <= 1, f"agent.{name}", value, "between 0 and 1")
@@ -59,7 +66,7 @@ class PPOConfig:
       require(value >= 0, f"agent.{name}", value, "at least 0")
 
   def check_batch(self, num_environments: int) -> None:
-    """Raises ValueError if a rollout does not split into the minibatches."""
+    """Raises ValueError if a rollout does not split into minibatches, or those into chunks."""
     steps = self.rollout_length * num_environments
     require(
       steps % self.num_minibatches == 0,
@@ -67,4 +74,11 @@ class PPOConfig:
       self.num_minibatches,
       f"a divisor of a rollout's {steps} steps (agent.rollout_length {self.rollout_length} x "
       f"environment.num_environments {num_environments})",
+    )
+    minibatch = steps // self.num_minibatches
+    require(
+      self.gradient_chunk == 0 or minibatch % self.gradient_chunk == 0,
+      "agent.gradient_chunk",
+      self.gradient_chunk,
+      f"0 or a divisor of a minibatch's {minibatch} steps",
     )

@@ -1,5 +1,7 @@
 """PPO's loss: clipped surrogate, clipped value, entropy bonus."""
 
+from collections.abc import Mapping
+
 import chex
 import flax.struct
 import jax
@@ -31,19 +33,18 @@ def ppo_loss(
 
   Args:
     output: the present network's logits `[N, A]` and values `[N]` for the batch.
-    batch: the steps, `[N, ...]`.
+    batch: the steps, `[N, ...]`, with normalised advantages.
     config: coefficients and clips.
 
   Returns:
-    The scalar loss, and scalar metrics by name.
+    The scalar loss, and scalar metrics by name. All are means over the batch, so that
+    they can be put together from its parts.
   """
   chex.assert_rank([output.logits, output.value], [2, 1])
   log_prob = policy.log_prob(output.logits, batch.action)
   losses = {
     "policy": jnp.mean(
-      policy.clipped_surrogate(
-        log_prob, batch.log_prob, policy.normalise_advantage(batch.advantage), clip=config.clip
-      )
+      policy.clipped_surrogate(log_prob, batch.log_prob, batch.advantage, clip=config.clip)
     ),
     "value": jnp.mean(
       value.clipped_value_loss(
@@ -67,10 +68,26 @@ def ppo_loss(
     "clip_fraction": policy.clip_fraction(
       policy.probability_ratio(log_prob, batch.log_prob), clip=config.clip
     ),
-    # 0, as good as a constant, where the targets do not vary and it is undefined: a minibatch
-    # without any reward is no reason to stop.
-    "explained_variance": jnp.nan_to_num(
-      value.explained_variance(output.value, batch.value_target), nan=0.0
-    ),
+    "residual": jnp.mean(batch.value_target - output.value),
+    "squared_residual": jnp.mean(jnp.square(batch.value_target - output.value)),
+    "value_target": jnp.mean(batch.value_target),
+    "squared_value_target": jnp.mean(jnp.square(batch.value_target)),
   }
   return total, metrics
+
+
+def explained_variance(means: Mapping[str, jax.Array]) -> jax.Array:
+  """Share of the value targets' variance that the value explains.
+
+    1 - var(z - v) / var(z)
+
+  Args:
+    means: of `ppo_loss`.
+
+  Returns:
+    A scalar; 0, as good as a constant, where the targets do not vary and it is
+    undefined: a minibatch without any reward is no reason to stop.
+  """
+  residual = means["squared_residual"] - jnp.square(means["residual"])
+  target = means["squared_value_target"] - jnp.square(means["value_target"])
+  return jnp.where(target > 0.0, 1.0 - residual / jnp.where(target > 0.0, target, 1.0), 0.0)

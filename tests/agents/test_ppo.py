@@ -12,8 +12,9 @@ from agents.config import OptimizerConfig
 from agents.optimizers import make_optimizer
 from agents.ppo.agent import make_ppo
 from agents.ppo.config import PPOConfig
-from agents.ppo.loss import PPOBatch, ppo_loss
+from agents.ppo.loss import PPOBatch, explained_variance, ppo_loss
 from environments.interface import EnvironmentSpec
+from losses.policy import normalise_advantage
 from networks.actor_critic import ActorCriticOutput
 from networks.config import ResNetConfig
 from replay.interface import Trajectory
@@ -193,10 +194,15 @@ def reference_loss(logits, value, batch, config):
   return total / len(value)
 
 
+def minibatch_loss(output, batch, config):
+  """The loss of a whole minibatch, advantages normalised over it, as an update takes it."""
+  return ppo_loss(output, batch.replace(advantage=normalise_advantage(batch.advantage)), config)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_loss_equals_the_reference(seed):
   output, batch = make_batch(seed, 64)
-  loss, metrics = ppo_loss(output, batch, CONFIG)
+  loss, metrics = minibatch_loss(output, batch, CONFIG)
   expected = reference_loss(
     output.logits.astype(np.float64), output.value.astype(np.float64), batch, CONFIG
   )
@@ -212,7 +218,7 @@ def test_the_loss_equals_the_reference(seed):
 
 def test_the_gradient_equals_finite_differences():
   output, batch = make_batch(7, 16)
-  gradient = jax.grad(lambda x: ppo_loss(x, batch, CONFIG)[0])(output)
+  gradient = jax.grad(lambda x: minibatch_loss(x, batch, CONFIG)[0])(output)
   logits, value = output.logits.astype(np.float64), output.value.astype(np.float64)
   h = 1e-6
   for i in range(16):
@@ -234,7 +240,7 @@ def test_advantages_are_normalised_over_the_minibatch_alone():
   output, batch = make_batch(3, 32)
   other = batch.replace(advantage=2 * batch.advantage + 7)
   np.testing.assert_allclose(
-    ppo_loss(output, batch, CONFIG)[0], ppo_loss(output, other, CONFIG)[0], rtol=1e-4
+    minibatch_loss(output, batch, CONFIG)[0], minibatch_loss(output, other, CONFIG)[0], rtol=1e-4
   )
 
 
@@ -242,8 +248,16 @@ def test_a_minibatch_without_variation_gives_finite_metrics():
   """No reward at all is no reason to stop a run: what is undefined must not be NaN."""
   output, batch = make_batch(3, 8)
   batch = batch.replace(advantage=np.zeros(8, np.float32), value_target=np.ones(8, np.float32))
-  _, metrics = ppo_loss(output, batch, CONFIG)
+  _, metrics = minibatch_loss(output, batch, CONFIG)
   assert all(np.isfinite(x) for x in metrics.values()), metrics
+  assert explained_variance(metrics) == 0.0
+
+
+def test_explained_variance_from_the_means():
+  output, batch = make_batch(3, 64)
+  expected = 1 - np.var(batch.value_target - output.value) / np.var(batch.value_target)
+  metrics = minibatch_loss(output, batch, CONFIG)[1]
+  np.testing.assert_allclose(explained_variance(metrics), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["value", "entropy"])
@@ -252,7 +266,7 @@ def test_every_coefficient_weighs_its_own_loss(name):
   output, batch = make_batch(4, 32)
   field = f"{name}_coefficient"
   at = [
-    ppo_loss(output, batch, dataclasses.replace(CONFIG, **{field: weight}))
+    minibatch_loss(output, batch, dataclasses.replace(CONFIG, **{field: weight}))
     for weight in (0.0, 1.0, 3.0)
   ]
   part = {"value": at[0][1]["value_loss"], "entropy": -at[0][1]["entropy"]}[name]
@@ -262,7 +276,7 @@ def test_every_coefficient_weighs_its_own_loss(name):
 
 def test_loss_names_are_coefficient_names():
   output, batch = make_batch(4, 8)
-  metrics = ppo_loss(output, batch, CONFIG)[1]
+  metrics = minibatch_loss(output, batch, CONFIG)[1]
   losses = {name.removesuffix("_loss") for name in metrics if name.endswith("_loss")}
   fields = {field.name for field in dataclasses.fields(PPOConfig)}
   coefficients = {name.removesuffix("_coefficient") for name in fields if "coefficient" in name}
