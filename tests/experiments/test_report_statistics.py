@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from rliable import metrics
+from rliable import library, metrics
 
 from environments.games import GAMES, normalised_score, score_bounds
 from experiments.reporting.published import (
@@ -15,6 +15,7 @@ from experiments.reporting.statistics import (
   ScoreMatrix,
   aggregate,
   area_under_curve,
+  interquartile_mean,
   iqm_curve,
   performance_profile,
   probability_of_improvement,
@@ -71,6 +72,14 @@ def test_probability_of_improvement_is_rliable_s_with_ties_and_uneven_runs():
   assert estimate.value == pytest.approx(metrics.probability_of_improvement(x, y))
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 1), (1, 5), (3, 7), (10, 16)])
+def test_the_interquartile_mean_is_rliable_s(shape):
+  scores = np.random.default_rng(0).normal(size=(*shape, 3))
+  expected = [metrics.aggregate_iqm(scores[..., i]) for i in range(3)]
+  assert interquartile_mean(scores) == pytest.approx(expected)
+  assert interquartile_mean(scores[..., 0]) == pytest.approx(expected[0])
+
+
 def test_intervals_follow_from_the_seed_and_leave_numpy_s_generator_alone():
   matrix = published_matrix("ppo")
   np.random.seed(3)
@@ -123,6 +132,9 @@ def test_performance_profile_counts_runs_above_each_threshold():
   profile, interval = performance_profile(matrix, np.array([0.0, 0.3, 0.6, 0.9]), resamples=200)
   assert profile.tolist() == [1.0, 0.5, 0.25, 0.0]
   assert interval.shape == (2, 4)
+  published, thresholds = published_matrix("ppg"), np.linspace(-0.5, 1.5, 41)
+  profile, _ = performance_profile(published, thresholds, resamples=100)
+  assert profile == pytest.approx(library.score_distributions(published.values, thresholds))
 
 
 def test_area_under_a_curve_is_its_mean_height():
