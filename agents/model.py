@@ -11,9 +11,13 @@ if TYPE_CHECKING:
   from networks.world_model import WorldModel
 
 
-def _laptop_support() -> CategoricalSupport:
-  """121 atoms over h(x) in [-2, 10]: returns from -8 to 113, atoms .1 apart."""
-  return CategoricalSupport(low=-2.0, high=10.0, num_atoms=121)
+def _narrow_support() -> CategoricalSupport:
+  """201 atoms over h(x) in [-10, 10], .1 apart: returns up to 118.
+
+  Symmetric, so that heads that start uniform predict 0. A support from -2 made every
+  value start at 24, and Q-learning's first targets with it.
+  """
+  return CategoricalSupport(low=-10.0, high=10.0, num_atoms=201)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +35,8 @@ class ModelConfig:
   dynamics_blocks: int = 1
   head_channels: int = 16
   hidden: int = 128
-  value_support: CategoricalSupport = dataclasses.field(default_factory=_laptop_support)
-  reward_support: CategoricalSupport = dataclasses.field(default_factory=_laptop_support)
+  value_support: CategoricalSupport = dataclasses.field(default_factory=_narrow_support)
+  reward_support: CategoricalSupport = dataclasses.field(default_factory=_narrow_support)
 
   def __post_init__(self):
     for name, least in (("dynamics_blocks", 0), ("head_channels", 1), ("hidden", 1)):
