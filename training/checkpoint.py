@@ -80,6 +80,28 @@ def find_damage(directory: Path, step: int, *, item: str = "") -> str | None:
   return None
 
 
+def find_misfit(saved: Any, wanted: Any) -> str | None:
+  """Compares two trees of things that have a shape and a dtype, one of them from a checkpoint.
+
+  Returns:
+    The first array that differs and how, or None.
+  """
+  saved, wanted = _arrays_by_path(saved), _arrays_by_path(wanted)
+  for path in sorted(saved.keys() | wanted.keys()):
+    if saved.get(path) != wanted.get(path):
+      here, there = wanted.get(path, "absent"), saved.get(path, "absent")
+      return f"{path} is {there} in the checkpoint, {here} in the agent"
+  return None
+
+
+def _arrays_by_path(tree: Any) -> dict[str, str]:
+  """Returns `dtype[shape]` by dotted path: structs, tuples and dicts look alike when saved."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
+    for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]
+  }
+
+
 class Checkpoints:
   """The checkpoints of one run directory."""
 
@@ -115,7 +137,8 @@ class Checkpoints:
         step,
         args=ocp.args.Composite(
           train_state=ocp.args.StandardSave(snapshot.train_state),
-          host=ocp.args.StandardSave(host),
+          # Orbax refuses arrays without entries; their shape says all.
+          host=ocp.args.StandardSave({name: x for name, x in host.items() if x.size}),
           counters=ocp.args.JsonSave({"counters": dict(snapshot.counters), "host": shapes}),
         ),
       )
@@ -195,19 +218,20 @@ class Checkpoints:
       "counters"
     ]
     host = {name: np.empty(shape, dtype) for name, (shape, dtype) in content["host"].items()}
+    stored = {name: x for name, x in host.items() if x.size}
     target = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
       train_state,
     )
-    try:
-      restored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          train_state=ocp.args.StandardRestore(target), host=ocp.args.StandardRestore(host)
-        ),
-      )
-    except (ValueError, KeyError) as error:
-      raise CheckpointError(
-        f"checkpoint {self._step_directory(step)} does not fit this run's agent: {error}"
-      ) from error
-    return Snapshot(restored["train_state"], restored["host"], content["counters"])
+    # Before reading: a restore that fails half-way leaves its unfinished reads behind.
+    path = self._step_directory(step) / "train_state"
+    misfit = find_misfit(ocp.StandardCheckpointHandler().metadata(path).tree, target)
+    if misfit is not None:
+      raise CheckpointError(f"{path} is of another agent than the run's: {misfit}")
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        train_state=ocp.args.StandardRestore(target), host=ocp.args.StandardRestore(stored)
+      ),
+    )
+    return Snapshot(restored["train_state"], host | restored["host"], content["counters"])

@@ -8,10 +8,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
-from training.checkpoint import CheckpointError, find_damage
+from training.checkpoint import CheckpointError, find_damage, find_misfit
 
 logger = logging.getLogger(__name__)
 
@@ -69,25 +68,3 @@ class CheckpointReader:
         return checkpointer.restore(path, args=ocp.args.StandardRestore(train_state))
     except (ValueError, KeyError, OSError) as error:
       raise CheckpointError(f"{path} cannot be read: {error}") from error
-
-
-def find_misfit(saved: Any, wanted: Any) -> str | None:
-  """Compares two trees of things that have a shape and a dtype, one of them from a checkpoint.
-
-  Returns:
-    The first array that differs and how, or None.
-  """
-  saved, wanted = _arrays_by_path(saved), _arrays_by_path(wanted)
-  for path in sorted(saved.keys() | wanted.keys()):
-    if saved.get(path) != wanted.get(path):
-      here, there = wanted.get(path, "absent"), saved.get(path, "absent")
-      return f"{path} is {there} in the checkpoint, {here} in the agent"
-  return None
-
-
-def _arrays_by_path(tree: Any) -> dict[str, str]:
-  """Returns `dtype[shape]` by dotted path: structs, tuples and dicts look alike when saved."""
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
-    for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]
-  }
