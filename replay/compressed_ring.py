@@ -32,7 +32,7 @@ class CompressedRing:
     self._capacity = capacity
     self._block_frames = block_frames
     self._open = np.zeros((num_environments, block_frames, *shape), dtype)
-    blocks = math.ceil(capacity / block_frames) + 1
+    blocks = math.ceil(capacity / block_frames)
     self._position = np.zeros((num_environments, blocks), np.int64)  # block b lies in b % blocks
     self._size = np.zeros((num_environments, blocks), np.int64)
     left = nbytes - self._open.nbytes - self._position.nbytes - self._size.nbytes

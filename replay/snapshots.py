@@ -53,7 +53,7 @@ class Snapshots:
     Raises:
       OSError: it could not be written; earlier snapshots are untouched.
     """
-    stored = buffer.stored
+    path, stored = self._index(name), buffer.stored
     shards = [shard for shard in self._shards if shard["stop"] > stored.start]
     written = shards[-1]["stop"] if shards else stored.start
     for numbers in self._split(buffer, range(written, stored.stop)):
@@ -66,7 +66,6 @@ class Snapshots:
       "shards": shards,
       "counters": self._write("counters", buffer.save_counters()),
     }
-    path = self._index(name)
     _write_durably(path, json.dumps(index, indent=1).encode())
     self._shards = shards
     return path

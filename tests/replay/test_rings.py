@@ -85,17 +85,27 @@ def test_too_little_memory_for_a_block():
     _rings(40, block_frames=4, nbytes=100)
 
 
-@settings(deadline=None)
-@given(sizes=st.lists(st.integers(1, 30), max_size=60), keep=st.integers(1, 5))
-def test_bytes_pass_through_in_order(sizes, keep):
-  ring = ByteRing(31 * (keep + 1) * 2)  # twice what the kept pieces need: always room in one piece
-  held = []
+@settings(deadline=None, max_examples=200)
+@given(sizes=st.lists(st.integers(1, 15), max_size=60), end=st.integers(15, 60))
+def test_bytes_pass_through_in_order(sizes, end):
+  ring, held = ByteRing(end), []
   for number, size in enumerate(sizes):
     piece = bytes([number % 256]) * size
-    position = ring.append(piece, oldest=held[0][0] if held else None)
-    held = [*held, (position, piece)][-keep:]
+    while True:  # gives up the oldest piece until there is room
+      try:
+        position = ring.append(piece, oldest=held[0][0] if held else None)
+        break
+      except MemoryError:
+        del held[0]
+    held.append((position, piece))
     for position, piece in held:
       assert bytes(ring.view(position, len(piece))) == piece
+
+
+def test_half_of_a_ring_of_bytes_is_always_of_use():
+  ring, held = ByteRing(100), []
+  for _ in range(50):
+    held = [*held, ring.append(bytes(9), oldest=held[0] if held else None)][-5:]
 
 
 def test_a_full_ring_of_bytes_refuses_and_stays_whole():

@@ -1,5 +1,7 @@
 """Windows of coded frames, counts, priorities and resume of the reanalyse replay."""
 
+import threading
+
 from coded_frames import FRAME_BYTES, NUM_ENVIRONMENTS, decode, record, request
 import flashbax
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ import pytest
 from scipy import stats
 
 from replay.factory import make_source
+from replay.frame_store import FrameStore
 from replay.interface import SAMPLE_LEAVES
 from replay.plan import leaf_specs, plan_replay
 from replay.sequence_buffer import SequenceBuffer
@@ -434,6 +437,30 @@ def test_an_error_in_the_thread_reaches_the_caller():
   _add(buffer, 20)
   with pytest.raises(OSError, match="no device"):
     buffer.draw()
+  buffer.close()
+
+
+def test_nothing_is_written_while_a_batch_is_being_drawn_ahead(monkeypatch):
+  started, finish, seen = threading.Event(), threading.Event(), []
+
+  def slow(drawn):
+    started.set()
+    finish.wait()
+    return drawn
+
+  write = FrameStore.write
+
+  def watched(store, rows):
+    seen.append(finish.is_set())
+    return write(store, rows)
+
+  buffer = SequenceBuffer(request(), seed=0, prepare=slow)
+  _add(buffer, 20)
+  started.wait()
+  monkeypatch.setattr(FrameStore, "write", watched)
+  threading.Timer(0.05, finish.set).start()
+  _add(buffer, 5)
+  assert seen == [True]
   buffer.close()
 
 

@@ -102,6 +102,17 @@ def test_only_what_is_new_is_written(tmp_path):
   assert covered == list(range(8 * 15))
 
 
+def test_a_resumed_run_writes_only_what_is_new_to_it(tmp_path):
+  buffer = _buffer()
+  _play(buffer, 10)
+  Snapshots(tmp_path).save(buffer, "a")
+  resumed, snapshots = _buffer(), Snapshots(tmp_path)
+  snapshots.restore(resumed, "a")
+  _play(resumed, 1)
+  index = json.loads(snapshots.save(resumed, "b").read_text())
+  assert [(shard["first"], shard["stop"]) for shard in index["shards"]] == [(0, 30), (30, 33)]
+
+
 def test_pruning_keeps_what_is_needed_and_nothing_else(tmp_path):
   buffer, snapshots = _buffer(), Snapshots(tmp_path)
   for turn in range(8):
