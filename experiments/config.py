@@ -56,7 +56,7 @@ def from_mapping(mapping: Mapping[str, Any]) -> ExperimentConfig:
   fields = dict(mapping)
   if "agent_name" not in fields:
     raise UsageError("the configuration has no field agent_name")
-  entry = agent_entry(fields.pop("agent_name"))
+  entry = agent_entry(str(fields.pop("agent_name")))
   return _build(ExperimentConfig, fields, "", {"agent": entry.config})
 
 
@@ -155,9 +155,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     return _build(members[0], value, f"{path}.", {})
   if members:
     kinds = {member.__name__: member for member in members}
-    kind = value.get("kind") if isinstance(value, Mapping) else None
+    kind = str(value.get("kind") if isinstance(value, Mapping) else None)
     if kind not in kinds:
-      raise unknown(f"{path}.kind", str(kind), kinds)
+      raise unknown(f"{path}.kind", kind, kinds)
     fields = {name: each for name, each in value.items() if name != "kind"}
     return _build(kinds[kind], fields, f"{path}.", {})
   if typing.get_origin(hint) is tuple and isinstance(value, list):
