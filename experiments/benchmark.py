@@ -110,7 +110,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
 def stage_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
   """Returns the rows of the table of stages: what is inside another stage is indented."""
   alone, whole = result["environment_alone"], result["whole_loop"]
-  shares = sum(statistics.median(row["share"]) for row in result["stages"] if not row["inside"])
+  shares = sum(statistics.fmean(row["share"]) for row in result["stages"] if not row["inside"])
   rows = [
     (
       "environment alone, random actions",
@@ -127,7 +127,7 @@ def stage_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
       (
         f"{'    ' if row['inside'] else '  '}{row['stage']}",
         *_speed(row["steps_per_second"]),
-        f"{100 * statistics.median(row['share']):.1f} %",
+        f"{100 * statistics.fmean(row['share']):.1f} %",
         _mebibytes(row["peak_resident_bytes"]),
         "" if samples is None else f"{statistics.median(samples):,.0f}",
       )
