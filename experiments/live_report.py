@@ -13,6 +13,7 @@ import time
 
 from experiments.run_task import PACKAGE_ROOT
 
+NICENESS = 5  # the runs go first
 REFRESH_SECONDS = 60.0  # at least, from the end of one page to the start of the next
 LAST_PAGE_SECONDS = 600.0  # that the last page may take
 
@@ -81,7 +82,7 @@ class LiveReport:
           stderr=subprocess.STDOUT,
           start_new_session=True,
         )
-      os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)
+      os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
     except OSError as error:
       return self._once(f"the report cannot be written: {error}")
     return None

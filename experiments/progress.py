@@ -113,7 +113,7 @@ class PlainDisplay:
   def say(self, text: str) -> None:
     """Prints a message with the time."""
     line = f"{time.strftime('%H:%M:%S')}  {text}"
-    self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+    self._console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
   def show(self, jobs: Sequence[Job], progress: Sequence[Progress]) -> None:
     """Prints the running runs if it is time to."""
@@ -142,7 +142,7 @@ class TableDisplay:
   def say(self, text: str) -> None:
     """Prints a message above the table."""
     line = f"{time.strftime('%H:%M:%S')}  {text}"
-    self._console.print(line, markup=False, highlight=False)
+    self._console.print(line, markup=False, highlight=False, emoji=False)
 
   def show(self, jobs: Sequence[Job], progress: Sequence[Progress]) -> None:
     """Refreshes the table if it is time to."""
