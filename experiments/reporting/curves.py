@@ -15,7 +15,7 @@ from experiments.reporting.series import (
   thin,
   training_series,
 )
-from experiments.reporting.study import Cell, Study
+from experiments.reporting.study import SPLITS, Cell, Study
 from experiments.reporting.svg import INK, PAPER, Look, drawing, inline, looks
 from experiments.reporting.wording import score_in_words, slug, steps_in_words
 
@@ -87,28 +87,36 @@ def _draw(axes: Axes, series: Series, **style) -> None:
 
 
 def _draw_published(axes: Axes, study: Study, levels: str, game: str) -> None:
-  """Published scores as stars, at the steps that they were published at, within the panel."""
-  last = max(line.get_xdata()[-1] for line in axes.lines)
-  shown = {"ppo"} | {cell.agent_name for cell in study.cells.values()}
-  for split, fill in (("train", INK.colour), ("test", PAPER)):
-    for score in published_curve(levels, split=split, game=game):
-      if score.agent not in shown or score.environment_steps > (1 + step_tolerance()) * last:
-        continue
-      axes.errorbar(
-        score.environment_steps,
-        score.mean,
-        yerr=score.std,
-        color=INK.colour,
-        marker=INK.marker,
-        markersize=9,
-        markerfacecolor=fill,
-        markeredgewidth=0.9,
-        elinewidth=0.8,
-        linestyle="none",
-        zorder=5,
-      )
-      if split == "test":
-        _name_star(axes, score)
+  """Published scores as stars, at the steps that they were published at."""
+  for score in published_in_panel(study, levels, game):
+    axes.errorbar(
+      score.environment_steps,
+      score.mean,
+      yerr=score.std,
+      color=INK.colour,
+      marker=INK.marker,
+      markersize=9,
+      markerfacecolor=PAPER if score.split == "test" else INK.colour,
+      markeredgewidth=0.9,
+      elinewidth=0.8,
+      linestyle="none",
+      zorder=5,
+    )
+    if score.split == "test":
+      _name_star(axes, score)
+
+
+def published_in_panel(study: Study, levels: str, game: str) -> list[PublishedScore]:
+  """Published scores of PPO and of the study's agents, as far as the panel's runs have come."""
+  runs = [run for cell in study.cells_of(levels=levels, game=game) for run in cell.runs]
+  last = max((run.environment_steps for run in runs), default=0)
+  agents = {"ppo"} | {cell.agent_name for cell in study.cells.values()}
+  return [
+    score
+    for split in SPLITS
+    for score in published_curve(levels, split=split, game=game)
+    if score.agent in agents and score.environment_steps <= (1 + step_tolerance()) * last
+  ]
 
 
 def _name_star(axes: Axes, score: PublishedScore) -> None:

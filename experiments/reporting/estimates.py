@@ -15,7 +15,8 @@ class Estimates:
   Attributes:
     aggregates: (level distribution, split) -> normalised scores of all agents.
     values: (agent, level distribution, split) -> name -> estimate.
-    improvements: (level distribution, better, other) -> P(better > other) on test.
+    improvements: (level distribution, better, other) -> P(better > other) on test,
+      for agents with two runs or more per game.
     resamples: bootstrap resamples of every interval.
   """
 
@@ -40,7 +41,8 @@ def estimate_all(study: Study, *, resamples: int) -> Estimates:
   }
   improvements = {}
   for (levels, split), scores in aggregates.items():
-    for a, b in _pairs(list(scores.matrices)) if split == "test" else ():
+    several = [agent for agent, matrix in scores.matrices.items() if matrix.num_runs > 1]
+    for a, b in _pairs(several) if split == "test" else ():
       p = probability_of_improvement(scores.matrices[a], scores.matrices[b], resamples=resamples)
       improvements[levels, a, b] = p
   return Estimates(aggregates, estimates, improvements, resamples)

@@ -216,7 +216,7 @@ def _text(value: Any) -> str | None:
   if isinstance(value, Mapping):
     return ", ".join(f"{name} {_text(each)}" for name, each in value.items())
   if isinstance(value, (list, tuple)):
-    return list_in_words(list(dict.fromkeys(map(str, value))))
+    return list_in_words(value)
   return None if value is None else str(value)
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from experiments.reporting import figures, protocol, tables
 from experiments.reporting.aggregates import common_levels_scores
-from experiments.reporting.curves import learning_panel, scores_in_words
+from experiments.reporting.curves import learning_panel, published_in_panel, scores_in_words
 from experiments.reporting.estimates import Estimates
 from experiments.reporting.markup import Markup, element, figure, join, paragraph
 from experiments.reporting.published import about, step_tolerance
 from experiments.reporting.statistics import aggregate
 from experiments.reporting.study import SPLITS, Study
 from experiments.reporting.svg import INK, looks, swatch
-from experiments.reporting.wording import count_in_words
+from experiments.reporting.wording import count_in_words, list_in_words, steps_in_words
 
 # Heading, anchor, content.
 Section = tuple[str, str, Sequence[object]]
@@ -41,7 +41,10 @@ def curves_section(study: Study) -> Section:
     " no mean includes. Wall-clock time counts training and evaluation, over all resumes.",
     class_="note",
   )
-  return "Learning curves", "curves", [_legend(study), note, *content]
+  stars = any(
+    published_in_panel(study, levels, game) for levels in study.levels for game in study.games
+  )
+  return "Learning curves", "curves", [_legend(study, with_published=stars), note, *content]
 
 
 def _learning_block(study: Study, levels: str | None, axis: str) -> Markup:
@@ -58,7 +61,7 @@ def _learning_block(study: Study, levels: str | None, axis: str) -> Markup:
   return join([element("h4", f"Trained on {levels}"), grid])
 
 
-def _legend(study: Study, *, with_published: bool = True) -> Markup:
+def _legend(study: Study, *, with_published: bool = False) -> Markup:
   look = looks(study.agents)
   entries = [
     entry
@@ -86,7 +89,7 @@ def aggregate_section(study: Study, numbers: Estimates) -> Section:
   if not numbers.aggregates:
     why = "No game has an evaluation of every agent at the same steps, within known score bounds."
     return heading, "aggregate", [paragraph(why)] if study.cells else []
-  content: list[object] = [_legend(study, with_published=False), *_aggregate_notes(numbers)]
+  content: list[object] = [_legend(study), *_aggregate_notes(numbers)]
   for levels in study.levels:
     panels = _aggregate_panels(study, numbers, levels)
     if panels:
@@ -104,8 +107,12 @@ def _aggregate_panels(study: Study, numbers: Estimates, levels: str) -> list[Mar
     return []
   games = next(iter(mine.values())).games
   over = f"{count_in_words(len(games), 'game')}: {', '.join(games)}"
+  runs = [matrix.num_runs for each in mine.values() for matrix in each.matrices.values()]
+  bands = "; shaded: 95 % intervals" if max(runs) > 1 else "; one run a game, no interval"
+  steps = sorted({each.environment_steps for each in mine.values()})
+  at = list_in_words([steps_in_words(step) for step in steps])
   curve = figures.aggregate_curve_panel(study, mine, resamples=numbers.resamples)
-  panels = [figure(curve, f"IQM over {over}; bands are 95 % intervals")]
+  panels = [figure(curve, f"IQM over {over}{bands}")]
   for name in ("IQM", "mean") if len(games) > 1 else ("IQM",):
     estimates = {
       (agent, split): numbers.values[agent, levels, split][name]
@@ -114,11 +121,11 @@ def _aggregate_panels(study: Study, numbers: Estimates, levels: str) -> list[Mar
       if (agent, levels, split) in numbers.values
     }
     panel = figures.interval_panel(study, levels, name, estimates)
-    panels.append(figure(panel, f"{name} at the common steps; bars are 95 % intervals"))
+    panels.append(figure(panel, f"{name} at {at} steps{bands}"))
   test = mine.get("test")
   if test is not None and len(test.matrices) > 1 and len(test.games) > 1:
     panel = figures.profile_panel(study, test, resamples=numbers.resamples)
-    panels.append(figure(panel, f"Performance profile over {over}"))
+    panels.append(figure(panel, f"Performance profile over {over}{bands}"))
   return panels
 
 
@@ -134,9 +141,9 @@ def _aggregate_notes(numbers: Estimates) -> Iterable[Markup]:
     notes.append("An interval needs two runs or more per game; where there is one, none is shown.")
   if all(len(each.games) == 1 for each in numbers.aggregates.values()):
     notes.append("With a single game this is that game's score; it says nothing of other games.")
-  for (levels, split), each in numbers.aggregates.items():
-    notes += [f"{levels}, {split}: {note}." for note in each.notes]
-  return [paragraph(note, class_="note") for note in notes]
+  for (levels, _), each in numbers.aggregates.items():
+    notes += [f"{levels}: {note}." for note in each.notes]
+  return [paragraph(note, class_="note") for note in dict.fromkeys(notes)]
 
 
 def gap_section(study: Study) -> Section:
@@ -157,7 +164,7 @@ def gap_section(study: Study) -> Section:
     " scores differ by chance only.",
     class_="note",
   )
-  legend = _legend(study, with_published=False)
+  legend = _legend(study)
   return heading, "gap", [legend, note, element("div", *panels, class_="panels")]
 
 
@@ -181,12 +188,12 @@ def levels_section(study: Study, *, resamples: int) -> Section:
     if scores:
       estimates = {key: aggregate(m, resamples=resamples)["IQM"] for key, m in scores.items()}
       panel = figures.levels_panel(study, mode, names=names, scores=estimates)
-      panels.append(figure(panel, f"{note} Bands are 95 % intervals."))
+      panels.append(figure(panel, f"{note} Shaded: 95 % intervals, where there are two runs."))
     elif note:
       notes.append(paragraph(note, class_="note"))
   content: list[object] = list(notes)
   if panels:
-    legend = _legend(study, with_published=False)
+    legend = _legend(study)
     content += [legend, element("div", *panels, class_="panels")]
   return "Score against number of training levels", "levels", content
 

@@ -3,7 +3,7 @@
 A score is only ever compared with another one at equal environment steps.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -18,6 +18,7 @@ SPLITS = ("train", "test")
 # A run's config outside its cell: where one of these differs, it is another agent.
 _VARIANT_PREFIXES = ("agent.", "evaluation.policy", "environment.num_environments")
 _VARIANT_FIELDS = ("training.total_environment_steps",)
+_LONGEST_LABEL = 24  # characters of settings; longer ones are numbered and explained once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +123,14 @@ class Study:
     runs: every run, the unreadable ones included.
     cells: (agent, levels, game) -> cell.
     bounds: name of the score bounds.
+    variants: label -> the settings that it stands for, where the label does not say them.
     warnings: what a reader of the numbers has to know, in words.
   """
 
   runs: tuple[Run, ...]
   cells: Mapping[tuple[str, str, str], Cell]
   bounds: str
+  variants: Mapping[str, str]
   warnings: tuple[str, ...]
 
   @property
@@ -180,7 +183,7 @@ def make_study(runs: Iterable[Run], *, bounds: str) -> Study:
   """
   runs = tuple(runs)
   readable = [run for run in runs if run.is_readable]
-  labels = _labels(readable)
+  labels, variants = _labels(readable)
   policies = {label: _policy(labels, label) for label in set(labels.values())}
   grouped: dict[tuple[str, str, str], list[Run]] = {}
   for run, label in labels.items():
@@ -196,7 +199,7 @@ def make_study(runs: Iterable[Run], *, bounds: str) -> Study:
       policy=policies[label],
       runs=tuple(members),
     )
-  return Study(runs, cells, bounds, tuple(_warnings(cells)))
+  return Study(runs, cells, bounds, variants=variants, warnings=tuple(_warnings(cells)))
 
 
 def latest_common_step(steps: Sequence[Sequence[int]]) -> int | None:
@@ -207,8 +210,8 @@ def latest_common_step(steps: Sequence[Sequence[int]]) -> int | None:
   return None
 
 
-def _labels(runs: Sequence[Run]) -> dict[Run, str]:
-  """A label for every run: its agent's name, and the settings that set it apart."""
+def _labels(runs: Sequence[Run]) -> tuple[dict[Run, str], dict[str, str]]:
+  """A label for every run, and what the labels stand for where they do not say it."""
   cells: dict[tuple[str, str, str], list[Run]] = {}
   for run in runs:
     cells.setdefault((run.agent, run.levels, run.game), []).append(run)
@@ -218,26 +221,35 @@ def _labels(runs: Sequence[Run]) -> dict[Run, str]:
     names = {name for each in settings for name in each}
     varying = {name for name in names if len({repr(each.get(name)) for each in settings}) > 1}
     differing.setdefault(agent, set()).update(varying)
-  labels = {}
-  for run in runs:
-    text = _label(_variant_settings(run), sorted(differing[run.agent]))
-    labels[run] = f"{run.agent} ({text})" if text else run.agent
-  return labels
+  short = {run: _difference(run, _without_fields_of_a_kind(differing[run.agent])) for run in runs}
+  full = {run: _difference(run, differing[run.agent]) for run in runs}
+  # A kind stands for the fields beside it, unless one kind comes with several values of them.
+  texts = short if len(set(short.values())) == len(set(full.values())) else full
+  labels, variants = {}, {}
+  for agent in differing:
+    own = sorted({texts[run] for run in runs if run.agent == agent})
+    is_short = max(map(len, own)) <= _LONGEST_LABEL
+    for place, text in enumerate(own, start=1):
+      label = f"{agent} ({text})" if is_short else f"{agent} #{place}"
+      label = label if text else agent
+      labels |= {run: label for run in runs if (run.agent, texts[run]) == (agent, text)}
+      variants |= {label: text} if text and not is_short else {}
+  return labels, variants
 
 
-def _label(settings: Mapping[str, Any], differing: Sequence[str]) -> str:
-  """What sets a variant apart; a `kind` stands for all the fields beside it."""
-  kinds = [name.removesuffix("kind") for name in differing if name.endswith(".kind")]
-  names = [
-    name
-    for name in differing
-    if name.endswith(".kind") or not any(name.startswith(kind) for kind in kinds)
-  ]
+def _without_fields_of_a_kind(names: Collection[str]) -> list[str]:
+  kinds = tuple(name.removesuffix("kind") for name in names if name.endswith(".kind"))
+  return [name for name in names if name.endswith(".kind") or not name.startswith(kinds)]
+
+
+def _difference(run: Run, names: Iterable[str]) -> str:
+  """The settings of these names, in words."""
+  settings = _variant_settings(run)
   return ", ".join(
-    str(settings.get(name))
+    str(settings.get(name)).removesuffix("Config")
     if name.endswith(".kind")
     else f"{name.removeprefix('agent.')}={settings.get(name)}"
-    for name in names
+    for name in sorted(names)
   )
 
 

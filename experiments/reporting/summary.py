@@ -28,6 +28,7 @@ def summary(study: Study, aggregates: Mapping[tuple[str, str, str], Estimate]) -
       at equal steps within a level distribution and split.
   """
   sentences = [_what_was_compared(study)]
+  sentences += [f"{label}: {text}." for label, text in study.variants.items()]
   for levels in study.levels:
     cells = [cell for cell in study.cells_of(levels=levels) if cell.last_scores("test")]
     if len({cell.game for cell in cells}) <= _MOST_GAMES_IN_WORDS:

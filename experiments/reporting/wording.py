@@ -8,11 +8,12 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 def steps_in_words(steps: float) -> str:
-  """1_000_000 -> `1M`, 1_015_808 -> `1.016M`, 250_000 -> `250k`, 640 -> `640`."""
+  """Three digits: 1_000_000 -> `1M`, 1_015_808 -> `1.02M`, 250_000 -> `250k`, 640 -> `640`."""
+  rounded = float(f"{steps:.3g}")
   for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-    if abs(steps) >= size:
-      return f"{round(steps / size, 3):g}{unit}"
-  return f"{steps:g}"
+    if abs(rounded) >= size:
+      return f"{rounded / size:g}{unit}"
+  return f"{rounded:g}"
 
 
 def seconds_in_words(seconds: float) -> str:

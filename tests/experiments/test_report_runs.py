@@ -152,6 +152,28 @@ def test_other_settings_make_another_agent(tmp_path):
   assert study.cells["ppo (ResNet)", "easy-200", "starpilot"].agent_name == "ppo"
 
 
+def test_runs_of_other_settings_are_never_taken_for_seeds_of_one_agent(tmp_path):
+  # The kind alone does not tell the two ResNets apart.
+  backbones = [
+    {"kind": "ResNetConfig", "blocks": 1, "channels": [32, 32]},
+    {"kind": "ResNetConfig", "blocks": 2, "channels": [32, 32]},
+    {"kind": "ImpalaConfig", "channels": [16, 32, 32]},
+  ]
+  study = study_of(
+    *(
+      write_run(tmp_path / f"{i}-{seed}", seed=seed, settings={"backbone": backbone})
+      for i, backbone in enumerate(backbones)
+      for seed in (0, 1)
+    )
+  )
+  assert study.agents == ("ppo #1", "ppo #2", "ppo #3")
+  assert [len(cell.runs) for cell in study.cells.values()] == [2, 2, 2]
+  for cell in study.cells.values():
+    assert len({repr(run.setting("agent.backbone")) for run in cell.runs}) == 1
+  assert len(set(study.variants.values())) == 3
+  assert any("backbone.blocks=2" in text for text in study.variants.values())
+
+
 def test_a_seed_that_was_run_twice_is_said(tmp_path):
   study = study_of(write_run(tmp_path / "a", seed=4), write_run(tmp_path / "b", seed=4))
   (warning,) = study.warnings
