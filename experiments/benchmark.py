@@ -67,7 +67,7 @@ def print_result(result: Mapping[str, Any]) -> None:
   for line in describe(result):
     console.print(line, markup=False, highlight=False)
   stages = Table(box=box.SIMPLE_HEAD)
-  for column in ("stage", "steps/s", "min to max", "share", "peak MiB", "samples/s"):
+  for column in ("stage", "steps/s", "min to max", "share", "cores", "peak MiB", "samples/s"):
     stages.add_column(column, justify="left" if column == "stage" else "right")
   for row in stage_rows(result):
     stages.add_row(*row)
@@ -103,7 +103,8 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     f"peak memory: {memory['peak_resident_bytes'] / MEBIBYTE:,.0f} MiB resident "
     f"({memory['resident_before_bytes'] / MEBIBYTE:,.0f} before), on the device: {device}",
     f"median of {result['repeats']} repeats of {result['whole_loop']['steps'][0]:,} environment "
-    "steps; without evaluations and checkpoints",
+    "steps, without evaluations and checkpoints; cores: core seconds that this process used in "
+    "a second of the stage",
   ]
 
 
@@ -116,10 +117,18 @@ def stage_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
       "environment alone, random actions",
       *_speed(alone["steps_per_second"]),
       "",
+      _cores(alone),
       _mebibytes(alone["peak_resident_bytes"]),
       "",
     ),
-    ("whole loop", *_speed(whole["steps_per_second"]), f"{100 * shares:.1f} %", "", ""),
+    (
+      "whole loop",
+      *_speed(whole["steps_per_second"]),
+      f"{100 * shares:.1f} %",
+      _cores(whole),
+      "",
+      "",
+    ),
   ]
   for row in result["stages"]:
     samples = row["samples_per_second"]
@@ -128,11 +137,18 @@ def stage_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         f"{'    ' if row['inside'] else '  '}{row['stage']}",
         *_speed(row["steps_per_second"]),
         f"{100 * statistics.fmean(row['share']):.1f} %",
+        _cores(row),
         _mebibytes(row["peak_resident_bytes"]),
         "" if samples is None else f"{statistics.median(samples):,.0f}",
       )
     )
   return rows
+
+
+def _cores(row: Mapping[str, Any]) -> str:
+  """Returns how many cores this process had while the stage went on."""
+  seconds = sum(row["seconds"])
+  return f"{sum(row['core_seconds']) / seconds:.2f}" if seconds > 0 else ""
 
 
 def _speed(rates: Sequence[float | None]) -> tuple[str, str]:

@@ -9,7 +9,6 @@ import dataclasses
 from pathlib import Path
 import sys
 import tempfile
-import time
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from environments.factory import make_environment
 from environments.interface import Environment
 from experiments.config import ExperimentConfig
 from experiments.registry import make_agent
-from experiments.stage_clock import Compilation, Measured, StageClock
+from experiments.stage_clock import Compilation, Measured, Spent, StageClock
 from replay.factory import make_source
 from replay.interface import Rollouts, Sequences
 from training.actor import Actor, CompiledAct
@@ -39,15 +38,15 @@ class Repeat:
 
   Attributes:
     steps: environment steps.
-    seconds: wall-clock.
-    stages: seconds by stage.
+    spent: on all of it.
+    stages: what each stage took.
     samples: samples that each phase has learnt from, every epoch counted.
     compilations: what was compiled meanwhile; should be nothing.
   """
 
   steps: int
-  seconds: float
-  stages: dict[str, float]
+  spent: Spent
+  stages: dict[str, Spent]
   samples: dict[str, int]
   compilations: tuple[Compilation, ...]
 
@@ -154,7 +153,7 @@ class _Schedule:
     self._clock = clock
     self._repeats = repeats
     self._warm = False
-    self._start = time.perf_counter()
+    self._start = clock.read()
     self._steps = 0
     self._compiled = 0
     self._draws = [0] * len(parts.agent.phases)
@@ -166,7 +165,7 @@ class _Schedule:
     draws = [now - then for now, then in zip(counters.draws, self._draws, strict=True)]
     if not all(draws):
       return False
-    seconds = time.perf_counter() - self._start
+    spent = Spent(*(b - a for a, b in zip(self._start, self._clock.read(), strict=True)))
     steps = counters.environment_steps - self._steps
     stages = self._clock.take()
     if self._warm:
@@ -175,15 +174,15 @@ class _Schedule:
         for name, count in zip(self._samples_per_draw, draws, strict=True)
       }
       compilations = tuple(self._clock.compilations[self._compiled :])
-      self.measured.append(Repeat(steps, seconds, stages, samples, compilations))
+      self.measured.append(Repeat(steps, spent, stages, samples, compilations))
       what = f"repeat {len(self.measured)} of {self._repeats}"
     else:
       what = "warm-up, compiling"
-    print(f"{what}: {steps:,} steps in {seconds:.1f} s", file=sys.stderr, flush=True)
+    print(f"{what}: {steps:,} steps in {spent.seconds:.1f} s", file=sys.stderr, flush=True)
     self._warm = True
     self._steps, self._draws = counters.environment_steps, list(counters.draws)
     self._compiled = len(self._clock.compilations)
-    self._start = time.perf_counter()
+    self._start = self._clock.read()
     return len(self.measured) == self._repeats
 
 

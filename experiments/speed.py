@@ -13,7 +13,7 @@ from experiments.config import ExperimentConfig, to_mapping
 from experiments.measured_loop import Repeat, build_parts, open_environment, run_loop
 from experiments.registry import agent_name
 from experiments.runner import check_devices
-from experiments.stage_clock import Compilation, StageClock
+from experiments.stage_clock import NOTHING, Compilation, Spent, StageClock
 
 ALONE = "environment alone"
 # Stages inside acting; `storing` is what acting takes beside the others.
@@ -56,8 +56,7 @@ def measure(config: ExperimentConfig, *, repeats: int) -> dict[str, Any]:
     "environment_alone": alone,
     "whole_loop": {
       "steps": [each.steps for each in measured],
-      "seconds": [each.seconds for each in measured],
-      "steps_per_second": [each.steps / each.seconds for each in measured],
+      **_speeds([each.steps for each in measured], [each.spent for each in measured]),
     },
     "stages": _stages(parts.agent.phases, measured, clock),
     "functions": _functions(compilations, clock.compilations),
@@ -79,16 +78,15 @@ def _environment_alone(
     actions = np.random.default_rng(config.seed).integers(
       spec.num_actions, size=(length, spec.num_environments), dtype=np.int32
     )
-    seconds = []
+    spent = []
     for _ in range(repeats + 1):
       with clock.stage(ALONE):
         for action in actions:
           environment.act(action)
           environment.observe()
-      seconds.append(clock.take()[ALONE])
+      spent.append(clock.take()[ALONE])
   return {
-    "steps_per_second": [steps / each for each in seconds[1:]],
-    "seconds": seconds[1:],
+    **_speeds([steps] * repeats, spent[1:]),
     "peak_resident_bytes": clock.peak_resident.get(ALONE),
   }
 
@@ -101,34 +99,50 @@ def _stages(
   outer = ["acting", "postprocess", "sources", *learning, "publish"]
   rows = []
   for name in ["acting", *INSIDE_ACTING, *outer[1:], "rest"]:
-    seconds = [_seconds(each, name, outer) for each in measured]
+    spent = [_spent(each, name, outer) for each in measured]
     phase = name.removesuffix("/update")
     learnt = [each.samples[phase] for each in measured] if name.endswith("/update") else None
     rows.append(
       {
         "stage": name,
         "inside": "acting" if name in INSIDE_ACTING else None,
-        "seconds": seconds,
-        "share": [a / each.seconds for a, each in zip(seconds, measured, strict=True)],
-        "steps_per_second": _rates([each.steps for each in measured], seconds),
-        "samples_per_second": None if learnt is None else _rates(learnt, seconds),
+        "share": [a.seconds / each.spent.seconds for a, each in zip(spent, measured, strict=True)],
+        **_speeds([each.steps for each in measured], spent),
+        "samples_per_second": None if learnt is None else _rates(learnt, spent),
         "peak_resident_bytes": clock.peak_resident.get(name) if name in outer else None,
       }
     )
   return rows
 
 
-def _seconds(repeat: Repeat, name: str, outer: Sequence[str]) -> float:
-  """Returns a stage's seconds; two stages are what others leave over."""
+def _spent(repeat: Repeat, name: str, outer: Sequence[str]) -> Spent:
+  """Returns what a stage took; two stages are what others leave over."""
   if name == "rest":
-    return repeat.seconds - sum(repeat.stages.get(each, 0.0) for each in outer)
+    return _left(repeat.spent, [repeat.stages.get(each, NOTHING) for each in outer])
   if name == "storing":
-    return repeat.stages["acting"] - repeat.stages["environment"] - repeat.stages["act"]
-  return repeat.stages.get(name, 0.0)
+    inside = [repeat.stages[each] for each in INSIDE_ACTING if each != name]
+    return _left(repeat.stages["acting"], inside)
+  return repeat.stages.get(name, NOTHING)
 
 
-def _rates(counts: Sequence[int], seconds: Sequence[float]) -> list[float | None]:
-  return [count / each if each > 0 else None for count, each in zip(counts, seconds, strict=True)]
+def _left(whole: Spent, parts: Sequence[Spent]) -> Spent:
+  return Spent(*(total - sum(each) for total, *each in zip(whole, *parts, strict=True)))
+
+
+def _speeds(steps: Sequence[int], spent: Sequence[Spent]) -> dict[str, list[float | None]]:
+  """Returns what each repeat took and its environment steps per second."""
+  return {
+    "seconds": [each.seconds for each in spent],
+    "core_seconds": [each.core_seconds for each in spent],
+    "steps_per_second": _rates(steps, spent),
+  }
+
+
+def _rates(counts: Sequence[int], spent: Sequence[Spent]) -> list[float | None]:
+  return [
+    count / each.seconds if each.seconds > 0 else None
+    for count, each in zip(counts, spent, strict=True)
+  ]
 
 
 def _functions(

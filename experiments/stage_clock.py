@@ -25,8 +25,18 @@ class Compilation(NamedTuple):
   seconds: float  # tracing, lowering and compiling
 
 
+class Spent(NamedTuple):
+  """What a stage took."""
+
+  seconds: float  # wall-clock
+  core_seconds: float  # of this process, over all its threads
+
+
+NOTHING = Spent(0.0, 0.0)
+
+
 class StageClock:
-  """Adds up the seconds of stages; a stage includes the stages inside it.
+  """Adds up what stages take; a stage includes the stages inside it.
 
   Attributes:
     peak_resident: bytes by outermost stage, the largest so far; empty where the
@@ -34,10 +44,22 @@ class StageClock:
     compilations: all so far, each with the innermost stage that it happened in.
   """
 
-  def __init__(self, *, now: Callable[[], float] = time.perf_counter):
+  def __init__(
+    self,
+    *,
+    now: Callable[[], float] = time.perf_counter,
+    cores: Callable[[], float] = time.process_time,
+  ):
+    """Starts to listen for compilations.
+
+    Args:
+      now: the time in seconds.
+      cores: core seconds that this process has used.
+    """
     self._now = now
+    self._cores = cores
     self._open: list[str] = []
-    self._seconds: dict[str, float] = {}
+    self._spent: dict[str, Spent] = {}
     self._unfinished: dict[str, float] = {}  # seconds of tracing and lowering by function
     self._listening = True
     self.peak_resident: dict[str, int] = {}
@@ -52,20 +74,27 @@ class StageClock:
     """
     can_tell = not self._open and machine.reset_peak_resident()
     self._open.append(name)
-    start = self._now()
+    start = self.read()
     try:
       yield
     finally:
-      self._seconds[name] = self._seconds.get(name, 0.0) + self._now() - start
+      end, before = self.read(), self._spent.get(name, NOTHING)
+      self._spent[name] = Spent(
+        *(total + b - a for total, a, b in zip(before, start, end, strict=True))
+      )
       self._open.pop()
       if can_tell:
         peak = machine.peak_resident_bytes()
         self.peak_resident[name] = max(peak, self.peak_resident.get(name, 0))
 
-  def take(self) -> dict[str, float]:
-    """Returns the seconds by stage since the last call."""
-    seconds, self._seconds = self._seconds, {}
-    return seconds
+  def read(self) -> Spent:
+    """Returns the clocks themselves; differences of two readings are what was spent."""
+    return Spent(self._now(), self._cores())
+
+  def take(self) -> dict[str, Spent]:
+    """Returns what each stage took since the last call."""
+    spent, self._spent = self._spent, {}
+    return spent
 
   def close(self) -> None:
     """Listens for compilations no longer; JAX has no way to take a listener off."""

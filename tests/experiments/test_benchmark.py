@@ -68,6 +68,8 @@ def test_stages_add_up_to_the_whole_loop(measured):
     assert outer == pytest.approx(1.0)
     inner = sum(rows[name]["seconds"][repeat] for name in ("environment", "act", "storing"))
     assert inner == pytest.approx(rows["acting"]["seconds"][repeat])
+    cores = sum(rows[name]["core_seconds"][repeat] for name in OUTER)
+    assert cores == pytest.approx(whole["core_seconds"][repeat])
     # A stage that was counted twice, or one inside another, would leave less than nothing.
     assert rows["rest"]["seconds"][repeat] > 0
     assert rows["storing"]["seconds"][repeat] > 0
@@ -116,11 +118,13 @@ def test_table_has_medians_and_ranges(measured):
   result["stages"][0] |= {
     "share": [0.5, 0.25, 0.75],
     "steps_per_second": [30.0, 10.0, None],
+    "seconds": [1.0, 3.0, 0.0],
+    "core_seconds": [2.0, 3.0, 0.0],
     "peak_resident_bytes": 3 * 2**20,
   }
   rows = stage_rows(result)
   assert rows[1][:3] == ("whole loop", "2,000", "1,000 to 4,000")
-  assert rows[2] == ("  acting", "20", "10 to 30", "50.0 %", "3", "")
+  assert rows[2] == ("  acting", "20", "10 to 30", "50.0 %", "1.25", "3", "")
 
 
 def two_phases(config, spec, *, total_environment_steps):
@@ -164,22 +168,24 @@ class Hand:
 
 
 def test_clock_adds_nested_stages_to_both():
-  now = Hand()
-  clock = StageClock(now=now)
+  now, cores = Hand(), Hand()
+  clock = StageClock(now=now, cores=cores)
   with clock.stage("outer"):
     now.time += 1
     for _ in range(2):
       with clock.stage("inner"):
         now.time += 10
+        cores.time += 5
     now.time += 100
   with clock.stage("inner"):
     now.time += 1000
-  assert clock.take() == {"outer": 121.0, "inner": 1020.0}
+  assert clock.take() == {"outer": (121.0, 10.0), "inner": (1020.0, 10.0)}
   assert clock.take() == {}
   with contextlib.suppress(KeyError), clock.stage("failed"):
     now.time += 1
     raise KeyError
-  assert clock.take() == {"failed": 1.0}
+  assert clock.take() == {"failed": (1.0, 0.0)}
+  assert clock.read() == (1122.0, 10.0)
   clock.close()
 
 
