@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from replay.interface import Record, Rollouts
-from replay.records import named_leaves, replace_leaves
 
 _COUNTERS = ("count", "rollouts_added")
 _LEAF = "rollouts/"
@@ -34,15 +33,15 @@ class RolloutQueue:
     self._count = request.count
     self._added = 0  # rollouts of all time
     self._complete = False  # a group waits to be drawn
-    self._group: Record = None  # count 1: the waiting record; else the arrays
-    self._arrays: dict[str, np.ndarray] = {}  # count > 1: leaves of the group by path
+    self._waiting: Record | None = None  # count 1: the record itself
+    self._arrays: dict[str, np.ndarray] = {}  # count > 1: [T, count * B, ...]
     self._restored: dict[str, np.ndarray] = {}  # [T, filled * B, ...] until the next add
 
   def add(self, record: Record) -> None:
     """Takes one rollout.
 
     Args:
-      record: leaves `[T, B, ...]`, numpy or device arrays; the same structure,
+      record: `[T, B, ...]` arrays by name, of numpy or on a device; the same names,
         shapes and dtypes every time.
 
     Raises:
@@ -52,7 +51,7 @@ class RolloutQueue:
     if self._complete:
       raise RuntimeError("a complete group waits: draw it before adding the next rollout")
     if self._count == 1:
-      self._group = record
+      self._waiting = record
     else:
       self._copy_into_group(record)
     self._added += 1
@@ -72,10 +71,10 @@ class RolloutQueue:
       missing = self._count - self._added % self._count
       raise RuntimeError(f"no update is due: {missing} of {self._count} rollouts are missing")
     self._complete = False
-    group = self._group
-    if self._count == 1:
-      self._group = None
-    return group
+    if self._count > 1:
+      return dict(self._arrays)
+    record, self._waiting = self._waiting, None
+    return record
 
   def save_state(self) -> dict[str, np.ndarray]:
     """Returns counters and a copy of the rollouts of a half-filled group.
@@ -94,8 +93,8 @@ class RolloutQueue:
     if filled and self._restored:
       leaves = self._restored
     else:
-      leaves = {path: self._columns(path, 0, filled) for path in self._arrays if filled}
-    return state | {_LEAF + path: np.array(leaf) for path, leaf in leaves.items()}
+      leaves = {name: self._columns(name, 0, filled) for name in self._arrays if filled}
+    return state | {_LEAF + name: np.array(leaf) for name, leaf in leaves.items()}
 
   def restore_state(self, state: Mapping[str, np.ndarray]) -> None:
     """Continues from `state`; a half-filled group is complete with the next rollouts.
@@ -122,31 +121,29 @@ class RolloutQueue:
       )
     self._added = added
     self._complete = False
-    self._group, self._arrays = None, {}
+    self._waiting, self._arrays = None, {}
     self._restored = leaves
 
-  def _columns(self, path: str, start: int, stop: int) -> np.ndarray:
+  def _columns(self, name: str, start: int, stop: int) -> np.ndarray:
     """The rollouts `start` to `stop` of a group's leaf, a view `[T, (stop - start) * B, ...]`."""
-    leaf = self._arrays[path]
+    leaf = self._arrays[name]
     width = leaf.shape[1] // self._count
     return leaf[:, start * width : stop * width]
 
   def _copy_into_group(self, record: Record) -> None:
     """Writes a rollout into its columns; allocates the arrays if there are none."""
-    leaves = {path: np.asarray(leaf) for path, leaf in named_leaves(record)}
+    leaves = {name: np.asarray(leaf) for name, leaf in record.items()}
     arrays = self._arrays or _allocate(leaves, self._count)
     _check(leaves, arrays, self._count)
     slot = self._added % self._count
     if self._restored:
       _check(self._restored, arrays, self._count, rollouts=slot)
-    if not self._arrays:
-      self._arrays = arrays
-      self._group = replace_leaves(record, arrays.__getitem__)
-    for path, leaf in self._restored.items():
-      self._columns(path, 0, slot)[...] = leaf
+    self._arrays = arrays
+    for name, leaf in self._restored.items():
+      self._columns(name, 0, slot)[...] = leaf
     self._restored = {}
-    for path, leaf in leaves.items():
-      self._columns(path, slot, slot + 1)[...] = leaf
+    for name, leaf in leaves.items():
+      self._columns(name, slot, slot + 1)[...] = leaf
 
 
 def _allocate(leaves: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
@@ -156,15 +153,15 @@ def _allocate(leaves: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndar
     ValueError: a leaf lacks the time or the environments axis, or T or B differ.
   """
   sizes = {}
-  for path, leaf in leaves.items():
+  for name, leaf in leaves.items():
     if leaf.ndim < 2:
-      raise ValueError(f"leaf {path!r} must be [T, B, ...], got the shape {leaf.shape}")
-    sizes.setdefault(leaf.shape[:2], path)
+      raise ValueError(f"leaf {name!r} must be [T, B, ...], got the shape {leaf.shape}")
+    sizes.setdefault(leaf.shape[:2], name)
   if len(sizes) != 1:
     raise ValueError(f"all leaves must share [T, B], got {sizes}")
   return {
-    path: np.empty((leaf.shape[0], count * leaf.shape[1], *leaf.shape[2:]), leaf.dtype)
-    for path, leaf in leaves.items()
+    name: np.empty((leaf.shape[0], count * leaf.shape[1], *leaf.shape[2:]), leaf.dtype)
+    for name, leaf in leaves.items()
   }
 
 
@@ -179,11 +176,11 @@ def _check(
   if leaves.keys() != arrays.keys():
     odd = sorted(leaves.keys() ^ arrays.keys())
     raise ValueError(f"the leaves differ from the group's: {odd}")
-  for path, leaf in leaves.items():
-    group = arrays[path]
+  for name, leaf in leaves.items():
+    group = arrays[name]
     wanted = (group.shape[0], rollouts * (group.shape[1] // count), *group.shape[2:])
     if leaf.shape != wanted or leaf.dtype != group.dtype:
       raise ValueError(
-        f"leaf {path!r} is {leaf.dtype}{list(leaf.shape)},"
+        f"leaf {name!r} is {leaf.dtype}{list(leaf.shape)},"
         f" the group takes {group.dtype}{list(wanted)}"
       )

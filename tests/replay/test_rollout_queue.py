@@ -1,8 +1,5 @@
 """Every rollout once, in groups, in order; a half-filled group survives a restart."""
 
-import dataclasses
-from typing import NamedTuple
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax.numpy as jnp
@@ -16,23 +13,12 @@ from replay.rollout_queue import RolloutQueue
 T, B = 3, 2
 
 
-class _Rollout(NamedTuple):
-  frame: np.ndarray
-  extras: dict
-
-
-@dataclasses.dataclass(frozen=True)
-class _Struct:
-  a: np.ndarray
-  b: tuple
-
-
 def _rollout(number, to=np.asarray):
   """A rollout whose every entry tells (rollout, t, b)."""
   t, b = np.meshgrid(np.arange(T), np.arange(B), indexing="ij")
   code = 100 * number + 10 * t + b
   frame = np.repeat(code[:, :, None], 4, axis=2).astype(np.uint8)
-  return _Rollout(to(frame), {"value": to(code.astype(np.float32))})
+  return {"frame": to(frame), "value": to(code.astype(np.float32))}
 
 
 def test_count_one_passes_the_record_itself():
@@ -57,13 +43,10 @@ def test_groups_hold_each_rollout_once_and_in_order(to, count, groups):
       queue.add(_rollout(number, to))
     assert queue.updates_due() == 1
     drawn = queue.draw()
-    assert type(drawn) is _Rollout
     expected = [_rollout(n) for n in range(group * count, (group + 1) * count)]
-    np.testing.assert_array_equal(drawn.frame, np.concatenate([r.frame for r in expected], 1))
-    np.testing.assert_array_equal(
-      drawn.extras["value"], np.concatenate([r.extras["value"] for r in expected], 1)
-    )
-    assert drawn.frame.dtype == np.uint8
+    for name in ("frame", "value"):
+      np.testing.assert_array_equal(drawn[name], np.concatenate([r[name] for r in expected], 1))
+    assert drawn["frame"].dtype == np.uint8
 
 
 def test_a_group_is_released_without_a_second_copy():
@@ -73,18 +56,8 @@ def test_a_group_is_released_without_a_second_copy():
     queue.add(_rollout(number))
     if queue.updates_due():
       drawn.append(queue.draw())
-  assert np.shares_memory(drawn[0].frame, drawn[1].frame)
-  assert drawn[0].frame[0, 0, 0] == 200  # the second group stands where the first stood
-
-
-def test_structs_and_tuples_keep_their_type():
-  queue = RolloutQueue(Rollouts(2))
-  for number in range(2):
-    queue.add(_Struct(np.full((T, B), number), (np.full((T, B, 1), -number),)))
-  drawn = queue.draw()
-  assert type(drawn) is _Struct
-  assert drawn.a.tolist() == [[0, 0, 1, 1]] * T
-  assert drawn.b[0].shape == (T, 2 * B, 1)
+  assert np.shares_memory(drawn[0]["frame"], drawn[1]["frame"])
+  assert drawn[0]["frame"][0, 0, 0] == 200  # the second group stands where the first stood
 
 
 def test_draw_and_add_out_of_turn_raise():
@@ -104,11 +77,10 @@ def test_draw_and_add_out_of_turn_raise():
   [
     ({"a": np.zeros((T, B)), "b": np.zeros(T)}, "'b'"),
     ({"a": np.zeros((T, B)), "b": np.zeros((T, B + 1))}, "share"),
-    ({"a": "text"}, "str"),
   ],
 )
 def test_leaves_that_are_no_rollout_are_named(record, named):
-  with pytest.raises((ValueError, TypeError), match=named):
+  with pytest.raises(ValueError, match=named):
     RolloutQueue(Rollouts(2)).add(record)
 
 
@@ -137,7 +109,7 @@ def test_a_restart_anywhere_changes_nothing(count, stop):
 
   def step(queue, number):
     queue.add(_rollout(number))
-    return queue.draw().frame.copy() if queue.updates_due() else None
+    return queue.draw()["frame"].copy() if queue.updates_due() else None
 
   expected = [step(whole, number) for number in range(8)]
   found = [step(first, number) for number in range(stop)]
