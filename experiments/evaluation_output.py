@@ -30,11 +30,7 @@ CSV_COLUMNS = (
 def print_run(result: Mapping[str, Any]) -> None:
   """Prints one run's evaluations as a table, one column per level set."""
   evaluations = result["evaluations"]
-  table = Table(box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-  table.title = (
-    f"{result['agent']} on {result['game']}, trained on {result['training_levels']}, "
-    f"seed {result['run_seed']}, checkpoint at {result['checkpoint']:,} environment steps"
-  )
+  table = Table(box=box.SIMPLE_HEAD)
   table.add_column("")
   for each in evaluations:
     table.add_column(each["level_set"], justify="right")
@@ -42,7 +38,8 @@ def print_run(result: Mapping[str, Any]) -> None:
     table.add_row(label, *(cell(each) for each in evaluations))
   console = Console()
   if not console.is_terminal:
-    console = Console(width=max(console.width, 40 + 28 * len(evaluations)))
+    console = Console(width=max(console.width, 100, 40 + 28 * len(evaluations)))
+  console.print(_title(result), style="bold", markup=False, highlight=False)
   console.print(table)
   console.print(_notes(result), style="dim", markup=False, highlight=False)
 
@@ -100,6 +97,13 @@ _ROWS = {
   "levels shared with training": _shared,
   "episodes on training levels": lambda each: f"{each['episodes_on_training_levels']:,}",
 }
+
+
+def _title(result: Mapping[str, Any]) -> str:
+  return (
+    f"{result['agent']} on {result['game']}, trained on {result['training_levels']}, "
+    f"seed {result['run_seed']}, checkpoint at {result['checkpoint']:,} environment steps"
+  )
 
 
 def _notes(result: Mapping[str, Any]) -> str:
