@@ -40,7 +40,7 @@ setup(
   description="Planning against model-free RL under procedural generalisation, controlled.",
   python_requires=">=3.10",
   packages=find_packages(include=[pattern for p in PACKAGES for pattern in (p, f"{p}.*")]),
-  package_data={"experiments": ["reporting/*.json", "launch/*"]},
+  package_data={"experiments": ["reporting/*.json", "reporting/*.css", "launch/*"]},
   install_requires=CORE,
   extras_require={
     "report": REPORT,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from replay.interface import Record, Rollouts, Trajectory
+from replay.interface import Record, Rollouts, Sequences, Trajectory
 
 TrainState = Any  # a frozen struct per agent, of arrays only
 PolicyParams = Any  # what acting needs of it
@@ -25,6 +25,14 @@ class ActorOutput(NamedTuple):
 
   action: jax.Array  # [B] int32
   extras: Mapping[str, jax.Array]  # [B, ...] each, stored in the trajectory
+
+
+class Priorities(NamedTuple):
+  """How much is to be learnt from samples, told to the source that they were drawn from."""
+
+  environment: jax.Array  # [...] int32, as drawn
+  frame_number: jax.Array  # [...] int32, as drawn
+  priority: jax.Array  # [...] float32, not negative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +49,17 @@ class Phase:
       `[N / num_minibatches, ...]`. Consumes the key.
     epochs: passes over a batch.
     num_minibatches: updates per pass; must divide N.
+    priorities: batch -> what prioritised replay should know of its samples; None where
+      the source draws without priorities.
   """
 
   name: str
-  source: Rollouts
+  source: Rollouts | Sequences
   make_targets: Callable[[TrainState, Record, jax.Array], Batch]
   update: Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
   epochs: int = 1
   num_minibatches: int = 1
+  priorities: Callable[[Batch], Priorities] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from agents.interface import Priorities
 from losses.unroll import scale_gradient
 from networks.world_model import WorldModel
 
@@ -58,6 +59,14 @@ def starts_joined(x: jax.Array) -> jax.Array:
   """Joins sequences and starts behind the unroll axis: `[N, K, S, ...]` to `[K, N * S, ...]`."""
   moved = jnp.moveaxis(x, 1, 0)
   return moved.reshape((moved.shape[0], -1, *moved.shape[3:]))
+
+
+def sample_priorities(batch: Any) -> Priorities:
+  """Reads the priorities of a batch of sequences, `[N, S]` each.
+
+  A small constant keeps a sample without error in play (Schaul et al. 2016, section 3.3).
+  """
+  return Priorities(batch.environment, batch.frame_number, batch.priority + 1e-3)
 
 
 def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:

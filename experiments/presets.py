@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from agents.ppo.config import PPOConfig
 from environments.config import EnvironmentConfig
+from experiments import sequence_presets
 from experiments.config import ExperimentConfig
 from experiments.errors import unknown
 from networks import config as backbones
@@ -87,10 +88,26 @@ def ppo_paper() -> ExperimentConfig:
 
 PRESETS: MappingProxyType[str, dict[str, Callable[[], ExperimentConfig]]] = MappingProxyType(
   {
-    "smoke": {"ppo": ppo_smoke},
-    "laptop": {"ppo": ppo_laptop},
-    "gpu": {"ppo": ppo_gpu},
-    "paper": {"ppo": ppo_paper},
+    "smoke": {
+      "ppo": ppo_smoke,
+      "muzero": sequence_presets.muzero_smoke,
+      "q_learning": sequence_presets.q_learning_smoke,
+    },
+    "laptop": {
+      "ppo": ppo_laptop,
+      "muzero": sequence_presets.muzero_laptop,
+      "q_learning": sequence_presets.q_learning_laptop,
+    },
+    "gpu": {
+      "ppo": ppo_gpu,
+      "muzero": sequence_presets.muzero_gpu,
+      "q_learning": sequence_presets.q_learning_gpu,
+    },
+    "paper": {
+      "ppo": ppo_paper,
+      "muzero": sequence_presets.muzero_paper,
+      "q_learning": sequence_presets.q_learning_paper,
+    },
   }
 )
 

@@ -8,14 +8,16 @@ import importlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from agents.muzero.config import MuZeroConfig
 from agents.ppo.config import PPOConfig
+from agents.q_learning.config import QLearningConfig
 from experiments.errors import unknown
 
 if TYPE_CHECKING:
   from agents.interface import Agent
   from environments.interface import EnvironmentSpec
 
-AgentConfig = PPOConfig
+AgentConfig = PPOConfig | MuZeroConfig | QLearningConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,13 @@ class AgentEntry:
   function: str
 
 
-AGENTS = MappingProxyType({"ppo": AgentEntry(PPOConfig, "agents.ppo.agent", "make_ppo")})
+AGENTS = MappingProxyType(
+  {
+    "ppo": AgentEntry(PPOConfig, "agents.ppo.agent", "make_ppo"),
+    "muzero": AgentEntry(MuZeroConfig, "agents.muzero.agent", "make_muzero"),
+    "q_learning": AgentEntry(QLearningConfig, "agents.q_learning.agent", "make_q_learning"),
+  }
+)
 
 
 def agent_entry(name: str) -> AgentEntry:

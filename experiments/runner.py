@@ -15,13 +15,17 @@ import subprocess
 import sys
 
 import jax
+from jax.sharding import Mesh
 
+from agents.interface import Agent
 from environments.factory import make_environment
 from environments.levels import full_distribution
 from experiments.config import ExperimentConfig, differences, load_config, save_config
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.registry import make_agent
 from replay.factory import make_source
+from replay.interface import Record, Source
+from training import sharding
 from training.actor import Actor, CompiledAct
 from training.checkpoint import CheckpointError, Checkpoints
 from training.evaluation import EvaluationSet
@@ -162,7 +166,7 @@ def build_loop(
     agent,
     actor=Actor(environment, CompiledAct(agent.act, mesh), rollout_length=agent.rollout_length),
     learner=Learner(agent, mesh=mesh, seed=config.seed),
-    sources=[make_source(phase.source) for phase in agent.phases],
+    sources=make_sources(agent, mesh=mesh, seed=config.seed),
     evaluation_sets=evaluation_sets(config),
     evaluation_act=CompiledAct(acts[config.evaluation.policy], mesh),
     checkpoints=checkpoints,
@@ -171,6 +175,18 @@ def build_loop(
     evaluation=config.evaluation,
     seed=config.seed,
   )
+
+
+def make_sources(agent: Agent, *, mesh: Mesh, seed: int) -> list[Source]:
+  """Returns every phase's source; what is drawn ahead goes to the devices at once."""
+
+  def place(record: Record) -> Record:
+    return sharding.place(record, mesh, sharding.TIME_FIRST)
+
+  return [
+    make_source(phase.source, seed=derive_seed(seed, Purpose.SOURCE, index), prepare=place)
+    for index, phase in enumerate(agent.phases)
+  ]
 
 
 def evaluation_sets(config: ExperimentConfig) -> list[EvaluationSet]:

@@ -180,6 +180,9 @@ class Loop:
       while source.updates_due():
         draw = self.counters.draws[index]
         batch = self._learner.make_targets(index, source.draw(), draw=draw)
+        priorities = self._agent.phases[index].priorities
+        if priorities is not None:
+          source.update_priorities(*map(np.asarray, priorities(batch)))
         with self._naming_the_step():
           draws.append(self._learner.update(index, batch, draw=draw))
         self.counters.draws[index] += 1

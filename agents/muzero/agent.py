@@ -15,6 +15,7 @@ from agents.muzero.reanalyse import SequenceBatch, make_targets
 from agents.muzero.search import PlanningModel, search_exploring, search_greedily
 from agents.optimizers import make_optimizer
 from agents.target_network import refresh_target
+from agents.unrolling import sample_priorities
 from environments.interface import EnvironmentSpec
 from networks.world_model import WorldModel
 from replay.interface import Record, Trajectory
@@ -77,6 +78,7 @@ def make_muzero(
       model, config, state.target_params, record, key
     ),
     update=update,
+    priorities=sample_priorities if config.sequences.priority_exponent else None,
   )
   return Agent(
     init=init,

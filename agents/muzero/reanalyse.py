@@ -29,6 +29,9 @@ class SequenceBatch:
   inside: jax.Array  # [N, K + 1, S] float32
   importance_weight: jax.Array  # [N, S]
   age: jax.Array  # [N, S] int32, frames added since
+  environment: jax.Array  # [N, S] int32, whose frames they are
+  frame_number: jax.Array  # [N, S] int32, of the starts, of all time
+  priority: jax.Array  # [N, S] |target network's value - n-step value|
 
 
 def make_targets(
@@ -73,6 +76,9 @@ def make_targets(
     inside=sequences_first(targets.inside),
     importance_weight=jnp.swapaxes(record["importance_weight"], 0, 1),
     age=jnp.swapaxes(record["age"], 0, 1),
+    environment=jnp.swapaxes(record["environment"], 0, 1),
+    frame_number=jnp.swapaxes(record["frame_number"], 0, 1),
+    priority=jnp.swapaxes(jnp.abs(value[: sequences.starts] - targets.value[0]), 0, 1),
   )
 
 

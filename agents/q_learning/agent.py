@@ -14,6 +14,7 @@ from agents.q_learning.config import QLearningConfig
 from agents.q_learning.loss import q_learning_loss
 from agents.q_learning.targets import ActionValues, SequenceBatch, make_targets
 from agents.target_network import refresh_target
+from agents.unrolling import sample_priorities
 from environments.interface import EnvironmentSpec
 from networks.world_model import WorldModel
 from replay.interface import Record, Trajectory
@@ -86,6 +87,7 @@ def make_q_learning(
       values, config, state.target_params, record, key
     ),
     update=update,
+    priorities=sample_priorities if config.sequences.priority_exponent else None,
   )
   return Agent(
     init=init,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from agents.q_learning.config import QLearningConfig
 from agents.unrolling import flatten, represent, sequences_first
 from losses.categorical_support import CategoricalSupport
-from losses.unroll import unroll_targets
+from losses.unroll import UnrollTargets, unroll_targets
 from losses.value_transform import logits_to_scalar
 from networks.world_model import WorldModel
 from replay.interface import Record
@@ -49,6 +49,9 @@ class SequenceBatch:
   inside: jax.Array  # [N, U + 1, S] float32
   importance_weight: jax.Array  # [N, S]
   age: jax.Array  # [N, S] int32, frames added since
+  environment: jax.Array  # [N, S] int32, whose frames they are
+  frame_number: jax.Array  # [N, S] int32, of the starts, of all time
+  priority: jax.Array  # [N, S] |target network's value - its target|; 1 in uniform replay
 
 
 def make_targets(
@@ -90,6 +93,10 @@ def make_targets(
     random_action=jax.random.randint(key, shape, 0, values.network.num_actions, jnp.int32),
     n=steps,
   )
+  if sequences.priority_exponent:
+    priority = _priority(values, target_params, record, targets)
+  else:
+    priority = jnp.ones_like(record["importance_weight"])
   return SequenceBatch(
     observation=jnp.swapaxes(record["observation"][: sequences.starts], 0, 1),
     action=sequences_first(targets.action),
@@ -98,4 +105,18 @@ def make_targets(
     inside=sequences_first(targets.inside),
     importance_weight=jnp.swapaxes(record["importance_weight"], 0, 1),
     age=jnp.swapaxes(record["age"], 0, 1),
+    environment=jnp.swapaxes(record["environment"], 0, 1),
+    frame_number=jnp.swapaxes(record["frame_number"], 0, 1),
+    priority=jnp.swapaxes(priority, 0, 1),
   )
+
+
+def _priority(values: ActionValues, params, record: Record, targets: UnrollTargets) -> jax.Array:
+  """Error `[S, N]` of the target network's value after the first model step."""
+  starts = targets.value.shape[1]
+  latent = represent(values.network, params, record["observation"][:starts])
+  action = targets.action[0].reshape(-1)
+  transition = values.network.apply(params, flatten(latent), action, method=WorldModel.step)
+  logits = values.network.apply(params, transition.latent, method=WorldModel.value)
+  value = logits_to_scalar(logits, values.value_support).reshape(latent.shape[:2])
+  return jnp.abs(value - targets.value[1])
