@@ -17,7 +17,7 @@ from rich.console import Console
 
 from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.live_report import LiveReport
-from experiments.processes import FAILED, FINISHED, RUNNING, ProcessPool, share_cores
+from experiments.processes import ELSEWHERE, FAILED, FINISHED, RUNNING, ProcessPool, share_cores
 from experiments.progress import Progress, ProgressReader, make_display
 from experiments.run_task import check_config, make_task
 from experiments.studies.study import RunSpec
@@ -119,7 +119,7 @@ class _Comparison:
       self._next_read = time.monotonic() + READ_SECONDS
       before = sum(reader.evaluations for reader in self._readers)
       jobs = self._pool.jobs
-      self._read_all([i for i, job in enumerate(jobs) if job.state == RUNNING])
+      self._read_all([i for i, job in enumerate(jobs) if job.state in (RUNNING, ELSEWHERE)])
       if sum(reader.evaluations for reader in self._readers) > before:
         self._report.request()
     self._say(self._report.advance())
