@@ -18,8 +18,8 @@ from environments.factory import make_environment
 from environments.interface import Environment
 from experiments.config import ExperimentConfig
 from experiments.registry import make_agent
+from experiments.runner import make_sources
 from experiments.stage_clock import Compilation, Measured, Spent, StageClock
-from replay.factory import make_source
 from replay.interface import Rollouts, Sequences
 from training.actor import Actor, CompiledAct
 from training.config import TrainingConfig
@@ -81,7 +81,7 @@ def build_parts(config: ExperimentConfig, clock: StageClock, stack: contextlib.E
     "make_targets": lambda index: f"{agent.phases[index].name}/make_targets",
     "update": lambda index: f"{agent.phases[index].name}/update",
   }
-  sources = [make_source(phase.source) for phase in agent.phases]
+  sources = make_sources(agent, mesh=mesh, seed=config.seed)
   return Parts(
     agent,
     Measured(actor, clock, {"collect": "acting"}),
@@ -119,6 +119,7 @@ def run_loop(
     actor=parts.actor,
     learner=parts.learner,
     sources=parts.sources,
+    snapshots=[None] * len(parts.sources),  # a benchmark saves nothing
     evaluation_sets=[],
     evaluation_act=parts.act,
     checkpoints=_NoCheckpoints(),

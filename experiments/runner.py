@@ -23,7 +23,7 @@ from environments.levels import full_distribution
 from experiments.config import ExperimentConfig, differences, load_config, save_config
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.registry import make_agent
-from replay.factory import make_source
+from replay.factory import make_snapshot_store, make_source
 from replay.interface import Record, Source
 from training import sharding
 from training.actor import Actor, CompiledAct
@@ -115,7 +115,13 @@ def _train(
   stack.callback(metrics.close)
   checkpoints = Checkpoints(directory / "checkpoints", keep=config.training.keep_checkpoints)
   stack.callback(checkpoints.close)
-  loop = build_loop(config, checkpoints=checkpoints, metrics=metrics, stack=stack)
+  loop = build_loop(
+    config,
+    checkpoints=checkpoints,
+    metrics=metrics,
+    replay_directory=directory / "replay",
+    stack=stack,
+  )
   if checkpoints.steps():
     loop.restore()
   else:
@@ -145,6 +151,7 @@ def build_loop(
   *,
   checkpoints: Checkpoints,
   metrics: MetricsWriter,
+  replay_directory: Path,
   stack: contextlib.ExitStack,
 ) -> Loop:
   """Puts a run together; environments are closed with `stack`."""
@@ -167,6 +174,9 @@ def build_loop(
     actor=Actor(environment, CompiledAct(agent.act, mesh), rollout_length=agent.rollout_length),
     learner=Learner(agent, mesh=mesh, seed=config.seed),
     sources=make_sources(agent, mesh=mesh, seed=config.seed),
+    snapshots=[
+      make_snapshot_store(phase.source, replay_directory / phase.name) for phase in agent.phases
+    ],
     evaluation_sets=evaluation_sets(config),
     evaluation_act=CompiledAct(acts[config.evaluation.policy], mesh),
     checkpoints=checkpoints,

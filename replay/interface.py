@@ -4,7 +4,7 @@ A *record* maps names to arrays `[T, B, ...]`: time first, then environments.
 Sources live on the host. They know no agent and run no network.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import fractions
 import math
@@ -176,3 +176,27 @@ class Source(Protocol):
     Raises:
       ValueError: the state does not fit this source; the message names the entry.
     """
+
+
+class SnapshotStore(Protocol):
+  """Keeps the content of one large source beside the checkpoints, writing only what is new."""
+
+  def save(self, source: Any, name: str) -> Any:
+    """Writes a snapshot called `name`.
+
+    Raises:
+      OSError: it could not be written; earlier snapshots are untouched.
+    """
+
+  def restore(self, source: Any, name: str) -> None:
+    """Continues `source` bit for bit from a snapshot.
+
+    Raises:
+      ValueError: the snapshot is of another source.
+    """
+
+  def find_damage(self, name: str) -> list[str]:
+    """Returns what is wrong with a snapshot, a line for every file; none if it is good."""
+
+  def prune(self, keep: Iterable[str]) -> None:
+    """Deletes all other snapshots."""

@@ -5,7 +5,7 @@ checksums beside it, written last, makes it count, and makes a damaged file know
 anything is loaded. Nothing in a checkpoint is executed when it is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import hashlib
 import json
 import logging
@@ -156,12 +156,20 @@ class Checkpoints:
       if int(manifest.stem) not in self.steps():
         manifest.unlink()
 
-  def restore(self, train_state: Any, *, step: int | None = None) -> tuple[int, Snapshot]:
+  def restore(
+    self,
+    train_state: Any,
+    *,
+    step: int | None = None,
+    damage_beside: Callable[[int], list[str]] = lambda step: [],
+  ) -> tuple[int, Snapshot]:
     """Reads the latest good checkpoint, or the one at `step`.
 
     Args:
       train_state: of the same structure; its arrays say where the restored ones go.
       step: which checkpoint; by default the latest that is undamaged.
+      damage_beside: step -> what is wrong with that checkpoint's parts that are kept
+        elsewhere, one line each.
 
     Returns:
       The step and what was saved.
@@ -172,8 +180,8 @@ class Checkpoints:
     candidates = self.steps()[::-1] if step is None else [step]
     problems = []
     for candidate in candidates:
-      problem = self._find_damage(candidate)
-      if problem is None:
+      problem = self._find_damage(candidate) or "; ".join(damage_beside(candidate))
+      if not problem:
         return candidate, self._read(candidate, train_state)
       logger.warning("checkpoint %d is not used: %s", candidate, problem)
       problems.append(f"{candidate}: {problem}")

@@ -4,7 +4,7 @@ Synchronous and deterministic: what happens follows from counts alone, never fro
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import contextlib
 import dataclasses
 import time
@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from agents.interface import Agent
-from replay.interface import Source
+from agents.interface import Agent, Phase
+from replay.interface import SnapshotStore, Source
 from training.actor import Actor, CompiledAct
 from training.checkpoint import CheckpointError, Checkpoints, Snapshot
 from training.config import EvaluationConfig, TrainingConfig
@@ -54,6 +54,7 @@ class Loop:
     actor: Actor,
     learner: Learner,
     sources: Sequence[Source],
+    snapshots: Sequence[SnapshotStore | None],
     evaluation_sets: Sequence[EvaluationSet],
     evaluation_act: CompiledAct,
     checkpoints: Checkpoints,
@@ -66,6 +67,7 @@ class Loop:
     self._actor = actor
     self._learner = learner
     self._sources = sources
+    self._snapshots = snapshots  # None for a source whose state goes into the checkpoint itself
     self._evaluation_sets = evaluation_sets
     self._evaluation_act = evaluation_act
     self._checkpoints = checkpoints
@@ -120,11 +122,16 @@ class Loop:
     host |= {
       f"environment/{i}": np.frombuffer(state, np.uint8) for i, state in enumerate(environments)
     }
-    for phase, source in zip(self._agent.phases, self._sources, strict=True):
-      host |= {f"source/{phase.name}/{name}": x for name, x in source.save_state().items()}
+    step = self.counters.environment_steps
+    for phase, source, store in self._stored_sources():
+      if store is None:
+        host |= {f"source/{phase.name}/{name}": x for name, x in source.save_state().items()}
+      else:
+        _save_beside(store, source, step)
     counters = {**dataclasses.asdict(self.counters), "files": self._metrics.save_state()}
-    snapshot = Snapshot(self._learner.state, host, counters)
-    self._checkpoints.save(self.counters.environment_steps, snapshot)
+    self._checkpoints.save(step, Snapshot(self._learner.state, host, counters))
+    for store in filter(None, self._snapshots):
+      store.prune(str(kept) for kept in self._checkpoints.steps())
 
   def restore(self) -> None:
     """Continues from the latest good checkpoint.
@@ -132,21 +139,34 @@ class Loop:
     Raises:
       CheckpointError: there is none, or it does not fit the files beside it.
     """
-    step, snapshot = self._checkpoints.restore(self._learner.state)
+    step, snapshot = self._checkpoints.restore(
+      self._learner.state,
+      damage_beside=lambda step: [
+        problem
+        for store in filter(None, self._snapshots)
+        for problem in store.find_damage(str(step))
+      ],
+    )
     counters = dict(snapshot.counters)
     files = counters.pop("files")
     try:
       self._actor.restore_state(
         _below(snapshot.host, "tracker/"), _environment_states(snapshot.host)
       )
-      for phase, source in zip(self._agent.phases, self._sources, strict=True):
-        source.restore_state(_below(snapshot.host, f"source/{phase.name}/"))
+      for phase, source, store in self._stored_sources():
+        if store is None:
+          source.restore_state(_below(snapshot.host, f"source/{phase.name}/"))
+        else:
+          store.restore(source, str(step))
       self._metrics.restore_state(files)
     except ValueError as error:
       raise CheckpointError(f"the run cannot continue from step {step}: {error}") from error
     self._learner.state = snapshot.train_state
     self.counters = Counters(**counters)
     self._checkpoints.drop_after(step)
+
+  def _stored_sources(self) -> Iterable[tuple[Phase, Source, SnapshotStore | None]]:
+    return zip(self._agent.phases, self._sources, self._snapshots, strict=True)
 
   def _turn(self) -> None:
     """Collects one rollout and runs every phase that is due."""
@@ -287,6 +307,14 @@ class Loop:
 def _passed(before: int, now: int, every: int) -> bool:
   """Whether a multiple of `every` lies in (before, now]."""
   return now // every > before // every
+
+
+def _save_beside(store: SnapshotStore, source: Source, step: int) -> None:
+  """Writes a source's snapshot; a failure leaves the earlier checkpoints good."""
+  try:
+    store.save(source, str(step))
+  except OSError as error:
+    raise CheckpointError(f"could not write the replay of step {step}: {error}") from error
 
 
 def _below(host: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
