@@ -1,0 +1,328 @@
+"""What every agent in the registry must do. A new one is picked up by being registered.
+
+Its `smoke` preset says how small it can be; it is run on Catch, whose frames are small.
+"""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.config import OptimizerConfig
+from environments.factory import make_environment
+from experiments import runner
+from experiments.presets import make_preset
+from experiments.registry import AGENTS, agent_name, make_agent
+from networks.config import ResNetConfig
+from training import sharding
+from training.actor import Actor, CompiledAct
+from training.checkpoint import Checkpoints, Snapshot
+from training.learner import Learner
+
+KEY = jax.random.key(0)
+MAX_ROLLOUTS = 200  # until every phase has learnt
+
+
+def smoke(name):
+  """Returns the agent's smoke preset, on Catch."""
+  preset = make_preset("smoke", name)
+  environment = dataclasses.replace(preset.environment, game="catch", levels="easy-all")
+  return dataclasses.replace(preset, environment=environment)
+
+
+def one_device():
+  return sharding.make_mesh(jax.devices()[:1])
+
+
+def two_devices():
+  return sharding.make_mesh(jax.devices()[:2])
+
+
+class Case:
+  """An agent, an environment, and the first record and batch of each of its phases."""
+
+  def __init__(self, name):
+    self.config = smoke(name)
+    self.environment = make_environment(
+      "catch",
+      levels=self.config.environment.level_distribution,
+      num_environments=self.config.environment.num_environments,
+      seed=0,
+    )
+    self.spec = self.environment.spec
+    self.agent = make_agent(self.config.agent, self.spec, total_environment_steps=1_000_000)
+    self.observation = self.environment.observe().observation
+
+  def first_batches(self):
+    """Collects on one device until every phase has learnt; returns state and batch of each."""
+    mesh = one_device()
+    learner = Learner(self.agent, mesh=mesh, seed=0)
+    act = CompiledAct(self.agent.act, mesh)
+    actor = Actor(self.environment, act, rollout_length=self.agent.rollout_length)
+    sources = runner.make_sources(self.agent, mesh=mesh, seed=0)
+    found = {}
+    for rollout in range(MAX_ROLLOUTS):
+      trajectory, _ = actor.collect(learner.publish(), base_key=KEY, rollout=rollout)
+      record = learner.postprocess(trajectory)
+      for index, source in enumerate(sources):
+        source.add(record)
+        while source.updates_due():
+          batch = learner.make_targets(index, source.draw(), draw=rollout)
+          if index not in found:
+            found[index] = jax.tree.map(np.asarray, (learner.state, batch))
+          learner.update(index, batch, draw=rollout)
+      if len(found) == len(sources):
+        return found
+    raise AssertionError(f"after {MAX_ROLLOUTS} rollouts only phases {sorted(found)} have learnt")
+
+
+@pytest.fixture(scope="module", params=sorted(AGENTS))
+def case(request):
+  return Case(request.param)
+
+
+@pytest.fixture(scope="module")
+def state(case):
+  return jax.jit(case.agent.init)(KEY)
+
+
+@pytest.fixture(scope="module")
+def batches(case):
+  return case.first_batches()
+
+
+@pytest.fixture(scope="module")
+def finished(case, tmp_path_factory):
+  """The directory of the agent's smoke run, made by the real loop on two devices."""
+  directory = tmp_path_factory.mktemp("runs") / agent_name(case.config.agent)
+  assert runner.run(case.config, directory, command=["test"]) == 0
+  return directory
+
+
+def shapes(tree):
+  return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+
+def assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_the_state_can_be_made_abstractly(case, state):
+  abstract = jax.eval_shape(case.agent.init, KEY)
+  assert shapes(abstract) == shapes(state)
+  for path, x in jax.tree_util.tree_leaves_with_path(abstract):
+    allowed = (jnp.float32, jnp.int32, jnp.uint32, jnp.bool_)
+    assert x.dtype in allowed, f"{jax.tree_util.keystr(path)} is {x.dtype}"
+
+
+def test_different_keys_give_different_networks(case, state):
+  other = case.agent.policy_params(jax.jit(case.agent.init)(jax.random.key(1)))
+  pairs = zip(jax.tree.leaves(case.agent.policy_params(state)), jax.tree.leaves(other), strict=True)
+  assert any(not np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("greedy", [False, True], ids=["act", "act_greedy"])
+def test_acting(case, state, greedy):
+  act = case.agent.act_greedy if greedy else case.agent.act
+  output = jax.jit(act)(case.agent.policy_params(state), case.observation, KEY)
+  b = case.spec.num_environments
+  assert (output.action.shape, output.action.dtype) == ((b,), jnp.int32)
+  assert output.action.min() >= 0
+  assert output.action.max() < case.spec.num_actions
+  for name, x in output.extras.items():
+    assert x.shape[:1] == (b,), name
+    assert np.all(np.isfinite(x)), name
+
+
+def test_greedy_acting_does_not_depend_on_the_key(case, state):
+  act = jax.jit(case.agent.act_greedy)
+  params = case.agent.policy_params(state)
+  actions = [act(params, case.observation, jax.random.key(seed)).action for seed in range(5)]
+  for action in actions[1:]:
+    np.testing.assert_array_equal(action, actions[0])
+
+
+def test_acting_explores(case, state):
+  act = jax.jit(case.agent.act)
+  params = case.agent.policy_params(state)
+  actions = [act(params, case.observation, jax.random.key(seed)).action for seed in range(20)]
+  assert len({tuple(np.asarray(action).tolist()) for action in actions}) > 1
+
+
+def test_environments_are_independent_of_one_another(case, state):
+  """So that each device can act on its part alone."""
+  params, half = case.agent.policy_params(state), case.spec.num_environments // 2
+  act = jax.jit(case.agent.act_greedy)
+  whole = act(params, case.observation, KEY)
+  part = act(params, case.observation[:half], KEY)
+  np.testing.assert_array_equal(whole.action[:half], part.action)
+  for name, x in whole.extras.items():
+    np.testing.assert_allclose(x[:half], part.extras[name], rtol=1e-4, atol=1e-5)
+
+
+def test_an_update_changes_values_and_nothing_else(case, batches):
+  for index, phase in enumerate(case.agent.phases):
+    state, batch = batches[index]
+    size = jax.tree.leaves(batch)[0].shape[0] // phase.num_minibatches
+    assert all(x.shape[0] == jax.tree.leaves(batch)[0].shape[0] for x in jax.tree.leaves(batch))
+    minibatch = jax.tree.map(lambda x, n=size: x[:n], batch)
+    after, metrics = jax.jit(phase.update)(state, minibatch, KEY)
+    assert shapes(after) == shapes(state)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    params = case.agent.policy_params
+    moved = zip(jax.tree.leaves(params(state)), jax.tree.leaves(params(after)), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in moved), f"{phase.name} learns nothing"
+    for name, x in metrics.items():
+      assert (x.shape, x.dtype) == ((), jnp.float32), name
+      assert np.isfinite(x), name
+
+
+def test_an_update_on_two_devices_equals_one_on_one(case, batches):
+  for index, phase in enumerate(case.agent.phases):
+    state, batch = batches[index]
+    size = jax.tree.leaves(batch)[0].shape[0] // phase.num_minibatches
+    minibatch = jax.tree.map(lambda x, n=size: x[:n], batch)
+    results = []
+    for mesh in (one_device(), two_devices()):
+      update = sharding.on_mesh(phase.update, mesh, results=sharding.REPLICATED)
+      placed = sharding.place(minibatch, mesh, sharding.BATCH_FIRST)
+      after, metrics = update(sharding.place(state, mesh, sharding.REPLICATED), placed, KEY)
+      results.append(jax.tree.map(np.asarray, (case.agent.policy_params(after), metrics)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *results)
+
+
+def test_on_arrival_statistics_are_over_all_devices(case, state):
+  """`postprocess` may look at the whole batch: the devices must not see their part alone."""
+  actor = Actor(
+    make_environment(
+      "catch",
+      levels=case.config.environment.level_distribution,
+      num_environments=case.spec.num_environments,
+      seed=1,
+    ),
+    CompiledAct(case.agent.act, one_device()),
+    rollout_length=case.agent.rollout_length,
+  )
+  params = case.agent.policy_params(state)
+  trajectory, _ = actor.collect(params, base_key=KEY, rollout=0)
+  results = []
+  for mesh in (one_device(), two_devices()):
+    learner = Learner(case.agent, mesh=mesh, seed=0)
+    record = learner.postprocess(trajectory)
+    results.append(jax.tree.map(np.asarray, (learner.state, record)))
+    for path, x in jax.tree_util.tree_leaves_with_path(record):
+      leading = (case.agent.rollout_length, case.spec.num_environments)
+      assert x.shape[:2] == leading, jax.tree_util.keystr(path)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *results)
+
+
+def test_what_was_published_outlives_updates(case, batches):
+  """The state is donated to `update`; params that share its buffers would be gone."""
+  learner = Learner(case.agent, mesh=two_devices(), seed=0)
+  for index in range(len(case.agent.phases)):
+    published = learner.publish()
+    before = jax.tree.map(np.array, published)
+    batch = sharding.place(batches[index][1], two_devices(), sharding.BATCH_FIRST)
+    learner.update(index, batch, draw=0)
+    assert_equal(published, before)
+    CompiledAct(case.agent.act, two_devices())(published, case.observation, KEY)
+
+
+def test_a_saved_state_learns_on_as_if_it_had_stayed(case, batches, tmp_path):
+  mesh = two_devices()
+  learner = Learner(case.agent, mesh=mesh, seed=0)
+  batch = sharding.place(batches[0][1], mesh, sharding.BATCH_FIRST)
+  learner.update(0, batch, draw=0)
+  checkpoints = Checkpoints(tmp_path, keep=1)
+  checkpoints.save(1, Snapshot(learner.state, {"x": np.zeros(1)}, {}))
+  other = Learner(case.agent, mesh=mesh, seed=1)
+  _, snapshot = checkpoints.restore(other.state)
+  checkpoints.close()
+  assert_equal(snapshot.train_state, learner.state)
+  other = Learner(case.agent, mesh=mesh, seed=0)
+  other.state = snapshot.train_state
+  assert learner.update(0, batch, draw=1) == other.update(0, batch, draw=1)
+  assert_equal(other.state, learner.state)
+  assert set(other.compilations().values()) <= {0, 1}
+
+
+def read_rows(directory):
+  return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_nothing_compiles_twice_in_a_run(finished):
+  compilations = json.loads((finished / "result.json").read_text())["compilations"]
+  assert {name: n for name, n in compilations.items() if n != 1} == {}
+  assert {"act", "evaluation_act", "publish", "postprocess"} <= set(compilations)
+
+
+def test_every_phase_learns_in_a_smoke_run(case, finished):
+  rows = [row for row in read_rows(finished) if row["kind"] == "training"]
+  for phase in case.agent.phases:
+    mine = {name for row in rows for name in row if name.startswith(f"{phase.name}/")}
+    assert f"{phase.name}/loss" in mine
+    assert any(f"{phase.name}/loss" in row for row in rows)
+
+
+def test_a_finished_run_is_not_run_again(case, finished, capsys):
+  before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.json*")}
+  assert runner.run(case.config, finished, command=["test"]) == 0
+  assert "is finished" in capsys.readouterr().out
+  assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.json*")} == before
+
+
+def catch_ppo(config):
+  """About 25 s on one core; the mean return is above .9 from 70,000 steps on."""
+  agent = dataclasses.replace(
+    config.agent,
+    backbone=ResNetConfig(stem_kernels=(4,), stem_strides=(4,), stem_channels=(16,), blocks=0),
+    hidden=64,
+    rollout_length=16,
+    epochs=2,
+    num_minibatches=4,
+    gradient_chunk=0,
+    discount=0.95,
+    optimizer=OptimizerConfig(learning_rate=1e-3),
+  )
+  return with_budget(config, agent, num_environments=32, steps=120_000)
+
+
+def with_budget(config, agent, *, num_environments, steps):
+  """Returns a configuration of a run on Catch with evaluations at its start and end only."""
+  return dataclasses.replace(
+    config,
+    agent=agent,
+    environment=dataclasses.replace(config.environment, num_environments=num_environments),
+    training=dataclasses.replace(
+      config.training, total_environment_steps=steps, checkpoint_every=steps
+    ),
+    evaluation=dataclasses.replace(
+      config.evaluation,
+      every=steps,
+      num_environments=32,
+      final_episodes_per_environment=8,
+      policy="greedy",
+    ),
+  )
+
+
+# How each agent learns Catch, in well under three minutes on two cores.
+CATCH = {"ppo": catch_ppo}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_it_learns_catch(name, tmp_path):
+  """The best return is 1, that of a random policy about -.7."""
+  assert name in CATCH, f"say in CATCH how {name} learns it, and in how many steps"
+  config = CATCH[name](smoke(name))
+  assert runner.run(config, tmp_path / "run", command=["test"]) == 0
+  result = json.loads((tmp_path / "run" / "result.json").read_text())
+  for row in result["evaluations"]:
+    assert row["episodes"] == 256
+    assert row["episode_return"] >= 0.9, row
+  first = [row for row in read_rows(tmp_path / "run") if row["kind"] == "evaluation"][:2]
+  assert all(row["episode_return"] < 0.5 for row in first), "it could play before it had learnt"
