@@ -5,11 +5,14 @@ layers and heads belong to the networks that use a backbone.
 """
 
 import flax.linen as nn
+from flax.typing import Initializer
 import jax
 import jax.numpy as jnp
 
 from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
 from networks.convolution import convolution
+from networks.initialisers import GLOROT_UNIFORM, LECUN_NORMAL, BackboneInitialisers
+from networks.pooling import max_pool
 
 
 def scale_frames(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -39,10 +42,12 @@ class PreActivationBlock(nn.Module):
 
   Attributes:
     channels: D, of input and output alike.
+    kernel_init: of both convolutions.
     dtype: of the computation.
   """
 
   channels: int
+  kernel_init: Initializer
   dtype: jnp.dtype
 
   @nn.compact
@@ -54,6 +59,7 @@ class PreActivationBlock(nn.Module):
       x = nn.Conv(
         self.channels,
         (3, 3),
+        kernel_init=self.kernel_init,
         dtype=self.dtype,
         conv_general_dilated=convolution,
         name=f"conv_{i}",
@@ -70,9 +76,11 @@ class ResNet(nn.Module):
 
   Attributes:
     config: sizes.
+    initialisers: of the kernels; the default is flax's own.
   """
 
   config: ResNetConfig
+  initialisers: BackboneInitialisers = LECUN_NORMAL
 
   @nn.compact
   def __call__(self, frames: jax.Array) -> jax.Array:
@@ -89,12 +97,16 @@ class ResNet(nn.Module):
         channels,
         (kernel, kernel),
         strides=(stride, stride),
+        kernel_init=self.initialisers.stack,
         dtype=dtype,
         conv_general_dilated=convolution,
         name=f"stem_conv_{i}",
       )(x)
     for i in range(self.config.blocks):
-      x = PreActivationBlock(self.config.channels, dtype, name=f"block_{i}")(x)
+      block = PreActivationBlock(
+        self.config.channels, self.initialisers.residual, dtype, name=f"block_{i}"
+      )
+      x = block(x)
     return nn.relu(nn.LayerNorm(dtype=dtype, name="final_norm")(x))
 
 
@@ -103,10 +115,12 @@ class ImpalaBlock(nn.Module):
 
   Attributes:
     channels: D, of input and output alike.
+    kernel_init: of both convolutions.
     dtype: of the computation.
   """
 
   channels: int
+  kernel_init: Initializer
   dtype: jnp.dtype
 
   @nn.compact
@@ -117,7 +131,7 @@ class ImpalaBlock(nn.Module):
       x = nn.Conv(
         self.channels,
         (3, 3),
-        kernel_init=nn.initializers.glorot_uniform(),
+        kernel_init=self.kernel_init,
         dtype=self.dtype,
         conv_general_dilated=convolution,
         name=f"conv_{i}",
@@ -129,15 +143,16 @@ class Impala(nn.Module):
   """IMPALA's residual network (Espeholt et al. 2018, fig. 3) in Procgen's form.
 
   Per stack: convolution 3x3, max-pool 3x3/2, residual blocks; SAME padding
-  throughout; one relu closes the backbone. Initialised as in OpenAI baselines,
-  where the convolutions are `tf.layers` with their default: Glorot-uniform
-  kernels and zero biases.
+  throughout; one relu closes the backbone.
 
   Attributes:
     config: sizes.
+    initialisers: of the kernels; the default is that of OpenAI baselines, where the
+      convolutions are `tf.layers` with their default: Glorot-uniform. Biases start at zero.
   """
 
   config: ImpalaConfig
+  initialisers: BackboneInitialisers = GLOROT_UNIFORM
 
   @nn.compact
   def __call__(self, frames: jax.Array) -> jax.Array:
@@ -148,22 +163,31 @@ class Impala(nn.Module):
       x = nn.Conv(
         channels,
         (3, 3),
-        kernel_init=nn.initializers.glorot_uniform(),
+        kernel_init=self.initialisers.stack,
         dtype=dtype,
         conv_general_dilated=convolution,
         name=f"stack_{i}_conv",
       )(x)
-      x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
+      x = max_pool(x)
       for j in range(self.config.blocks_per_stack):
-        x = ImpalaBlock(channels, dtype, name=f"stack_{i}_block_{j}")(x)
+        block = ImpalaBlock(
+          channels, self.initialisers.residual, dtype, name=f"stack_{i}_block_{j}"
+        )
+        x = block(x)
     return nn.relu(x)
 
 
-def make_backbone(config: BackboneConfig, *, name: str | None = None) -> nn.Module:
+def make_backbone(
+  config: BackboneConfig,
+  *,
+  initialisers: BackboneInitialisers | None = None,
+  name: str | None = None,
+) -> nn.Module:
   """Builds the backbone that the config describes.
 
   Args:
     config: a ResNetConfig or an ImpalaConfig.
+    initialisers: of its kernels; None leaves them to the backbone.
     name: of the module inside its parent.
 
   Returns:
@@ -174,7 +198,7 @@ def make_backbone(config: BackboneConfig, *, name: str | None = None) -> nn.Modu
     TypeError: the config is of another type.
   """
   if isinstance(config, ResNetConfig):
-    return ResNet(config, name=name)
+    return ResNet(config, initialisers or LECUN_NORMAL, name=name)
   if isinstance(config, ImpalaConfig):
-    return Impala(config, name=name)
+    return Impala(config, initialisers or GLOROT_UNIFORM, name=name)
   raise TypeError(f"config must be a ResNetConfig or an ImpalaConfig, got {type(config).__name__}")
