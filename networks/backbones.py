@@ -42,13 +42,13 @@ class PreActivationBlock(nn.Module):
 
   Attributes:
     channels: D, of input and output alike.
-    kernel_init: of both convolutions.
     dtype: of the computation.
+    kernel_init: of both convolutions.
   """
 
   channels: int
-  kernel_init: Initializer
   dtype: jnp.dtype
+  kernel_init: Initializer = LECUN_NORMAL.residual
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -104,7 +104,7 @@ class ResNet(nn.Module):
       )(x)
     for i in range(self.config.blocks):
       block = PreActivationBlock(
-        self.config.channels, self.initialisers.residual, dtype, name=f"block_{i}"
+        self.config.channels, dtype, self.initialisers.residual, name=f"block_{i}"
       )
       x = block(x)
     return nn.relu(nn.LayerNorm(dtype=dtype, name="final_norm")(x))
@@ -115,13 +115,13 @@ class ImpalaBlock(nn.Module):
 
   Attributes:
     channels: D, of input and output alike.
-    kernel_init: of both convolutions.
     dtype: of the computation.
+    kernel_init: of both convolutions.
   """
 
   channels: int
-  kernel_init: Initializer
   dtype: jnp.dtype
+  kernel_init: Initializer = GLOROT_UNIFORM.residual
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -171,7 +171,7 @@ class Impala(nn.Module):
       x = max_pool(x)
       for j in range(self.config.blocks_per_stack):
         block = ImpalaBlock(
-          channels, self.initialisers.residual, dtype, name=f"stack_{i}_block_{j}"
+          channels, dtype, self.initialisers.residual, name=f"stack_{i}_block_{j}"
         )
         x = block(x)
     return nn.relu(x)
