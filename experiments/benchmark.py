@@ -63,7 +63,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
   console = Console()
   if not console.is_terminal:
-    console = Console(width=max(console.width, 110))
+    console = Console(width=max(console.width, 120))
   for line in describe(result):
     console.print(line, markup=False, highlight=False)
   stages = Table(box=box.SIMPLE_HEAD)
@@ -114,7 +114,7 @@ def stage_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
   shares = sum(statistics.fmean(row["share"]) for row in result["stages"] if not row["inside"])
   rows = [
     (
-      "environment alone, random actions",
+      "environment, random actions",
       *_speed(alone["steps_per_second"]),
       "",
       _cores(alone),

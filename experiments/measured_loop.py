@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 import sys
 import tempfile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -20,12 +20,13 @@ from experiments.config import ExperimentConfig
 from experiments.registry import make_agent
 from experiments.runner import make_sources
 from experiments.stage_clock import Compilation, Measured, Spent, StageClock
-from replay.interface import Rollouts, Sequences
+from replay.interface import Rollouts, Sequences, Source
 from training.actor import Actor, CompiledAct
+from training.checkpoint import Checkpoints
 from training.config import TrainingConfig
 from training.keys import Purpose, derive_seed
 from training.learner import Learner
-from training.loop import Interrupted, Loop
+from training.loop import Loop
 from training.metrics import MetricsWriter
 from training.sharding import make_mesh
 
@@ -87,8 +88,13 @@ def build_parts(config: ExperimentConfig, clock: StageClock, stack: contextlib.E
     Measured(actor, clock, {"collect": "acting"}),
     act,
     Measured(learner, clock, learner_stages),
-    [Measured(source, clock, {"add": "sources", "draw": "sources"}) for source in sources],
+    [_measured_source(source, clock) for source in sources],
   )
+
+
+def _measured_source(source: Source, clock: StageClock) -> Measured:
+  names = ("add", "draw", "update_priorities")  # not every source has the last
+  return Measured(source, clock, {name: "sources" for name in names if hasattr(source, name)})
 
 
 def open_environment(config: ExperimentConfig, stack: contextlib.ExitStack) -> Environment:
@@ -112,33 +118,33 @@ def run_loop(
   stack: contextlib.ExitStack,
 ) -> list[Repeat]:
   """Runs the loop: a warm-up, in which everything is compiled, then the repeats."""
-  metrics = MetricsWriter(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+  directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+  metrics = MetricsWriter(directory)
   stack.callback(metrics.close)
+  checkpoints = Checkpoints(directory / "checkpoints", keep=1)
+  stack.callback(checkpoints.close)
   loop = Loop(
     parts.agent,
     actor=parts.actor,
     learner=parts.learner,
     sources=parts.sources,
-    snapshots=[None] * len(parts.sources),  # a benchmark saves nothing
+    snapshots=[None] * len(parts.sources),
     evaluation_sets=[],
     evaluation_act=parts.act,
-    checkpoints=_NoCheckpoints(),
+    checkpoints=checkpoints,
     metrics=metrics,
     training=TrainingConfig(total_environment_steps=ENDLESS, checkpoint_every=ENDLESS),
     evaluation=dataclasses.replace(config.evaluation, every=ENDLESS),
     seed=config.seed,
   )
   schedule = _Schedule(loop, parts, clock=clock, repeats=repeats)
-  with contextlib.suppress(Interrupted):
+  with contextlib.suppress(_Measured):
     loop.run(should_stop=schedule.turn_ended)
   return schedule.measured
 
 
-class _NoCheckpoints:
-  """Stands where checkpoints are saved."""
-
-  def save(self, step: int, snapshot: Any) -> None:
-    """Keeps nothing."""
+class _Measured(Exception):
+  """Ends the loop at once: a loop that is asked to stop would save a checkpoint."""
 
 
 class _Schedule:
@@ -161,7 +167,11 @@ class _Schedule:
     self.measured: list[Repeat] = []
 
   def turn_ended(self) -> bool:
-    """Takes note of a turn; returns whether that was the last."""
+    """Takes note of a turn; returns that the loop goes on.
+
+    Raises:
+      _Measured: that was the last turn.
+    """
     counters = self._loop.counters
     draws = [now - then for now, then in zip(counters.draws, self._draws, strict=True)]
     if not all(draws):
@@ -184,7 +194,9 @@ class _Schedule:
     self._steps, self._draws = counters.environment_steps, list(counters.draws)
     self._compiled = len(self._clock.compilations)
     self._start = self._clock.read()
-    return len(self.measured) == self._repeats
+    if len(self.measured) == self._repeats:
+      raise _Measured
+    return False
 
 
 def samples_per_draw(request: Rollouts | Sequences, *, steps_per_rollout: int) -> int:

@@ -106,7 +106,7 @@ def test_what_was_measured_is_told(measured):
   assert result["machine"]["cores_used"]["own"] > 0
   for row in result["stages"]:
     assert row["stage"] in shown
-  for text in ("environment alone", "whole loop", "load average", "cores", "MiB", "samples/s"):
+  for text in ("random actions", "whole loop", "load average", "cores", "MiB", "samples/s"):
     assert text in shown
   assert re.search(r"policy/update +1 ", shown)
 
