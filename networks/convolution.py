@@ -1,9 +1,9 @@
-"""Convolution whose gradient stays fast on XLA:CPU, inside loops too.
+"""Convolution that XLA:CPU runs fast, its gradients included, inside loops too.
 
 XLA:CPU brings a convolution into the form that its fast kernel takes only where it
 stands outside of any loop; the gradients that JAX writes are in another form, and inside
 `lax.scan` or `lax.map` they run some thirty times slower. Here the gradients are written
-in the fast form. On other platforms they are JAX's own.
+in the fast form. On other platforms everything is JAX's own.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,13 @@ import functools
 
 import jax
 from jax import lax
+import jax.numpy as jnp
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # (before, after), rows then columns
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
+_FEW_CHANNELS = 4  # of the input: below, XLA:CPU's kernel is slowed by short rows
+_BLOCK = 4  # outputs of a row computed at once then
 
 
 def convolution(
@@ -74,13 +77,48 @@ def _plain(x, kernel, strides, padding):
   return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_NHWC)
 
 
+def _values(x, kernel, strides, padding):
+  width = x.shape[2] + sum(padding[1]) - kernel.shape[1] + 1
+  if strides != (1, 1) or x.shape[3] > _FEW_CHANNELS or width % _BLOCK:
+    return _plain(x, kernel, strides, padding)
+  return lax.platform_dependent(
+    x,
+    kernel,
+    cpu=lambda x, kernel: convolution_by_blocks(x, kernel, padding=padding, block=_BLOCK),
+    default=lambda x, kernel: _plain(x, kernel, strides, padding),
+  )
+
+
+def convolution_by_blocks(
+  x: jax.Array, kernel: jax.Array, *, padding: Padding, block: int
+) -> jax.Array:
+  """Convolution with stride 1 that computes neighbours in a row as channels.
+
+  The kernel is widened by zeros and repeated at every position of the block: more
+  arithmetic, in larger pieces. Twice as fast for three input channels on a CPU.
+
+  Args:
+    x: `[B, H, W, C]`.
+    kernel: `[k, l, C, D]`.
+    padding: of rows and columns.
+    block: how many neighbours; must divide w.
+
+  Returns:
+    `[B, h, w, D]`.
+  """
+  shifted = [jnp.pad(kernel, ((0, 0), (i, block - 1 - i), (0, 0), (0, 0))) for i in range(block)]
+  result = _plain(x, jnp.concatenate(shifted, axis=3), (1, block), padding)
+  batch, rows, columns, _ = result.shape
+  return result.reshape(batch, rows, columns * block, kernel.shape[3])
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolution(x, kernel, strides, padding):
-  return _plain(x, kernel, strides, padding)
+  return _values(x, kernel, strides, padding)
 
 
 def _forward(x, kernel, strides, padding):
-  return _plain(x, kernel, strides, padding), (x, kernel)
+  return _values(x, kernel, strides, padding), (x, kernel)
 
 
 def _backward(strides, padding, residuals, g):
