@@ -1,0 +1,223 @@
+"""Which parameter is which: names in dm-haiku, names in flax, and shapes.
+
+Every parameter of the backbones, heads, actor-critic and world model stands in a table
+that follows from the config alone. The Haiku side is what modules that make their children
+in `__init__` are called, with the names given here; neither library is imported.
+"""
+
+from typing import NamedTuple
+
+from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
+
+LAYER_NORM_EPSILON = 1e-6  # of every LayerNorm here; Haiku's own default is 1e-5
+
+
+class Parameter(NamedTuple):
+  """One parameter's two names."""
+
+  module: str  # in Haiku: `actor_critic/~/linear`
+  name: str  # in Haiku: `w`, `b`, `scale` or `offset`
+  path: tuple[str, ...]  # in flax, below the collection `params`
+  shape: tuple[int, ...]  # the same on both sides: kernels are HWIO or [in, out] in both
+
+
+Names = tuple[Parameter, ...]
+
+
+class Place(NamedTuple):
+  """Where a module stands in both trees."""
+
+  module: str  # in Haiku
+  path: tuple[str, ...] = ()  # in flax
+
+  def child(self, module: str, *path: str) -> "Place":
+    """Returns the place of the child that Haiku calls `module` and flax `path`."""
+    return Place(f"{self.module}/~/{module}", (*self.path, *path))
+
+  def weights(self, shape: tuple[int, ...]) -> Names:
+    """Kernel of `shape`, whose last axis is the output's, and bias."""
+    return (
+      Parameter(self.module, "w", (*self.path, "kernel"), shape),
+      Parameter(self.module, "b", (*self.path, "bias"), shape[-1:]),
+    )
+
+  def layer_norm(self, channels: int) -> Names:
+    """Scale and offset of a LayerNorm over `channels`."""
+    return (
+      Parameter(self.module, "scale", (*self.path, "scale"), (channels,)),
+      Parameter(self.module, "offset", (*self.path, "bias"), (channels,)),
+    )
+
+
+def latent_shape(
+  config: BackboneConfig, observation_shape: tuple[int, int, int]
+) -> tuple[int, int, int]:
+  """Returns (h, w, D) of the backbone's latent for frames of (H, W, C)."""
+  height, width, _ = observation_shape
+  if isinstance(config, ResNetConfig):
+    strides, channels = config.stem_strides, config.channels
+  else:
+    strides, channels = (2,) * len(config.channels), config.channels[-1]
+  for stride in strides:
+    height, width = -(-height // stride), -(-width // stride)
+  return height, width, channels
+
+
+def backbone_names(place: Place, config: BackboneConfig, *, frame_channels: int) -> Names:
+  """Returns the table of a backbone.
+
+  Args:
+    place: of the backbone in both trees.
+    config: of the backbone.
+    frame_channels: C.
+
+  Raises:
+    TypeError: the config is of another type.
+  """
+  if isinstance(config, ResNetConfig):
+    return _resnet_names(config, place, frame_channels)
+  if isinstance(config, ImpalaConfig):
+    return _impala_names(config, place, frame_channels)
+  raise TypeError(f"config must be a ResNetConfig or an ImpalaConfig, got {type(config).__name__}")
+
+
+def _resnet_names(config: ResNetConfig, place: Place, channels: int) -> Names:
+  names: Names = ()
+  for i, (kernel, width) in enumerate(zip(config.stem_kernels, config.stem_channels, strict=True)):
+    if i > 0:
+      names += place.child(f"stem_layer_norm_{i}", f"stem_norm_{i}").layer_norm(channels)
+    shape = (kernel, kernel, channels, width)
+    names += place.child(f"stem_conv_{i}", f"stem_conv_{i}").weights(shape)
+    channels = width
+  for i in range(config.blocks):
+    names += _pre_activation_block_names(place.child(f"block_{i}", f"block_{i}"), channels)
+  return names + place.child("final_layer_norm", "final_norm").layer_norm(channels)
+
+
+def _pre_activation_block_names(place: Place, channels: int) -> Names:
+  names: Names = ()
+  for i in range(2):
+    names += place.child(f"layer_norm_{i}", f"norm_{i}").layer_norm(channels)
+    names += place.child(f"conv_{i}", f"conv_{i}").weights((3, 3, channels, channels))
+  return names
+
+
+def _impala_names(config: ImpalaConfig, place: Place, channels: int) -> Names:
+  """In Haiku a stack is a module of its own; in flax its parts are the backbone's."""
+  names: Names = ()
+  for i, width in enumerate(config.channels):
+    stack = place.child(f"stack_{i}")
+    names += stack.child("conv", f"stack_{i}_conv").weights((3, 3, channels, width))
+    channels = width
+    for j in range(config.blocks_per_stack):
+      block = stack.child(f"block_{j}", f"stack_{i}_block_{j}")
+      for k in range(2):
+        names += block.child(f"conv_{k}", f"conv_{k}").weights((3, 3, channels, channels))
+  return names
+
+
+def head_names(place: Place, *, features: int, outputs: int) -> Names:
+  """Returns the table of a head: in Haiku a linear layer, in flax a module that holds one.
+
+  Args:
+    place: of the head in both trees.
+    features: D, its input.
+    outputs: A of a policy, M of a categorical head, 1 of a scalar.
+  """
+  return Place(place.module, (*place.path, "dense")).weights((features, outputs))
+
+
+def actor_critic_names(
+  config: BackboneConfig,
+  *,
+  observation_shape: tuple[int, int, int],
+  num_actions: int,
+  hidden: int,
+) -> Names:
+  """Returns the table of `SharedActorCritic`, in Haiku `actor_critic`.
+
+  Args:
+    config: of the backbone.
+    observation_shape: (H, W, C).
+    num_actions: A.
+    hidden: width of the dense layer.
+  """
+  place = Place("actor_critic")
+  height, width, channels = latent_shape(config, observation_shape)
+  return (
+    *backbone_names(
+      place.child("backbone", "backbone"), config, frame_channels=observation_shape[2]
+    ),
+    *place.child("linear", "dense").weights((height * width * channels, hidden)),
+    *head_names(place.child("policy_head", "policy"), features=hidden, outputs=num_actions),
+    *head_names(place.child("value_head", "value"), features=hidden, outputs=1),
+  )
+
+
+class WorldModelSizes(NamedTuple):
+  """What settles the world model's parameters beside its backbone."""
+
+  observation_shape: tuple[int, int, int]  # (H, W, C)
+  dynamics_blocks: int
+  head_channels: int
+  hidden: int
+  num_actions: int  # A
+  num_value_atoms: int  # M of the value head
+  num_reward_atoms: int  # M of the reward head
+
+
+def action_value_names(config: BackboneConfig, sizes: WorldModelSizes) -> Names:
+  """Returns the table of the world model without its policy, as Q-learning has it."""
+  place = Place("world_model")
+  shape = latent_shape(config, sizes.observation_shape)
+  return (
+    *backbone_names(
+      place.child("representation", "representation"),
+      config,
+      frame_channels=sizes.observation_shape[2],
+    ),
+    *_dynamics_names(place.child("dynamics", "dynamics"), sizes, channels=shape[2]),
+    *_prediction_names(place, "value", sizes, shape=shape, outputs=sizes.num_value_atoms),
+    *_prediction_names(place, "reward", sizes, shape=shape, outputs=sizes.num_reward_atoms),
+  )
+
+
+def planning_names(config: BackboneConfig, sizes: WorldModelSizes) -> Names:
+  """Returns the table of the whole world model, as MuZero has it."""
+  policy = _prediction_names(
+    Place("world_model"),
+    "policy",
+    sizes,
+    shape=latent_shape(config, sizes.observation_shape),
+    outputs=sizes.num_actions,
+  )
+  return action_value_names(config, sizes) + policy
+
+
+def _dynamics_names(place: Place, sizes: WorldModelSizes, *, channels: int) -> Names:
+  names = place.child("join_conv", "join").weights((3, 3, channels + sizes.num_actions, channels))
+  for i in range(sizes.dynamics_blocks):
+    names += _pre_activation_block_names(place.child(f"block_{i}", f"block_{i}"), channels)
+  return names + place.child("layer_norm", "norm").layer_norm(channels)
+
+
+def _prediction_names(
+  place: Place,
+  what: str,
+  sizes: WorldModelSizes,
+  *,
+  shape: tuple[int, int, int],
+  outputs: int,
+) -> Names:
+  """The features of the head `what` and the head."""
+  height, width, channels = shape
+  features = place.child(f"{what}_features", f"{what}_features")
+  flat = height * width * sizes.head_channels
+  return (
+    *features.child("conv", "conv").weights((1, 1, channels, sizes.head_channels)),
+    *features.child("layer_norm", "norm").layer_norm(sizes.head_channels),
+    *features.child("linear", "dense").weights((flat, sizes.hidden)),
+    *head_names(
+      place.child(f"{what}_head", f"{what}_head"), features=sizes.hidden, outputs=outputs
+    ),
+  )
