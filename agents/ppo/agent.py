@@ -5,18 +5,18 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
-from agents.interface import ActorOutput, Agent, Phase
+from agents.interface import Agent, Phase
 from agents.optimizers import make_optimizer
+from agents.ppo.acting import most_likely, sample
 from agents.ppo.config import PPOConfig
+from agents.ppo.descent import descend
 from agents.ppo.loss import PPOBatch, explained_variance, ppo_loss
+from agents.ppo.rollouts import estimate
 from environments.interface import EnvironmentSpec
 from losses import policy
-from losses.returns import generalised_advantage
-from losses.reward_scaling import RewardScaling, initial_reward_scaling, scale_rewards
+from losses.reward_scaling import RewardScaling, initial_reward_scaling
 from networks.actor_critic import SharedActorCritic
-from networks.gradients import value_and_grad_in_chunks
 from replay.interface import Record, Rollouts, Trajectory
 
 
@@ -60,7 +60,15 @@ def make_ppo(config: PPOConfig, spec: EnvironmentSpec, *, total_environment_step
     )
 
   def postprocess(state: PPOState, trajectory: Trajectory) -> tuple[PPOState, Record]:
-    reward_scaling, record = _estimate(network, config, state, trajectory)
+    reward_scaling, record = estimate(
+      state.reward_scaling,
+      trajectory,
+      network.apply(state.params, trajectory.final_observation).value,
+      discount=config.discount,
+      gae_lambda=config.gae_lambda,
+      reward_discount=config.reward_discount,
+      reward_clip=config.reward_clip,
+    )
     return state.replace(reward_scaling=reward_scaling), record
 
   def update(state: PPOState, batch: PPOBatch, key: jax.Array):
@@ -78,56 +86,12 @@ def make_ppo(config: PPOConfig, spec: EnvironmentSpec, *, total_environment_step
   return Agent(
     init=init,
     policy_params=lambda state: state.params,
-    act=lambda params, observation, key: _sample(network, params, observation, key),
-    act_greedy=lambda params, observation, key: _most_likely(network, params, observation),
+    act=lambda params, observation, key: sample(network, params, observation, key),
+    act_greedy=lambda params, observation, key: most_likely(network, params, observation),
     postprocess=postprocess,
     phases=(phase,),
     rollout_length=config.rollout_length,
   )
-
-
-def _sample(network, params, observation, key) -> ActorOutput:
-  output = network.apply(params, observation)
-  action = jax.random.categorical(key, output.logits).astype(jnp.int32)
-  return _report(output, action)
-
-
-def _most_likely(network, params, observation) -> ActorOutput:
-  output = network.apply(params, observation)
-  return _report(output, jnp.argmax(output.logits, axis=-1).astype(jnp.int32))
-
-
-def _report(output, action) -> ActorOutput:
-  log_prob = policy.log_prob(output.logits, action)
-  return ActorOutput(action, {"log_prob": log_prob, "value": output.value})
-
-
-def _estimate(network, config: PPOConfig, state: PPOState, trajectory: Trajectory):
-  """Scales rewards and estimates advantages; `[T, B, ...]` in and out."""
-  reward_scaling, reward = scale_rewards(
-    state.reward_scaling,
-    trajectory.reward,
-    trajectory.discount,
-    gamma=config.reward_discount,
-    clip=config.reward_clip,
-  )
-  value = trajectory.extras["value"]
-  final_value = network.apply(state.params, trajectory.final_observation).value
-  advantage = generalised_advantage(
-    reward,
-    config.discount * trajectory.discount,
-    jnp.concatenate([value, final_value[None]]),
-    lambda_=config.gae_lambda,
-  )
-  record = {
-    "observation": trajectory.observation,
-    "action": trajectory.action,
-    "log_prob": trajectory.extras["log_prob"],
-    "value": value,
-    "advantage": advantage,
-    "value_target": advantage + value,
-  }
-  return reward_scaling, record
 
 
 def _flatten(record: Record) -> PPOBatch:
@@ -142,16 +106,13 @@ def _descend(network, optimizer, state: PPOState, batch: PPOBatch, *, config: PP
   def loss(params, steps):
     return ppo_loss(network.apply(params, steps.observation), steps, config)
 
-  (_, means), gradient = value_and_grad_in_chunks(
-    loss, state.params, batch, chunk_size=config.gradient_chunk or batch.action.shape[0]
+  params, optimizer_state, metrics = descend(
+    loss,
+    optimizer,
+    state.params,
+    state.optimizer_state,
+    batch=batch,
+    chunk_size=config.gradient_chunk,
   )
-  updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
-  state = state.replace(
-    params=optax.apply_updates(state.params, updates), optimizer_state=optimizer_state
-  )
-  metrics = {
-    **means,
-    "explained_variance": explained_variance(means),
-    "gradient_norm": optax.tree.norm(gradient),
-  }
-  return state, metrics
+  metrics["explained_variance"] = explained_variance(metrics)
+  return state.replace(params=params, optimizer_state=optimizer_state), metrics

@@ -40,40 +40,69 @@ def ppo_loss(
     The scalar loss, and scalar metrics by name. All are means over the batch, so that
     they can be put together from its parts.
   """
-  chex.assert_rank([output.logits, output.value], [2, 1])
-  log_prob = policy.log_prob(output.logits, batch.action)
-  losses = {
-    "policy": jnp.mean(
-      policy.clipped_surrogate(log_prob, batch.log_prob, batch.advantage, clip=config.clip)
-    ),
-    "value": jnp.mean(
-      value.clipped_value_loss(
-        output.value, batch.value, batch.value_target, clip=config.value_clip
-      )
-    ),
-    "entropy": -jnp.mean(policy.entropy(output.logits)),
-  }
+  losses, measures = surrogate(output.logits, batch, clip=config.clip)
+  losses["value"] = jnp.mean(
+    value.clipped_value_loss(output.value, batch.value, batch.value_target, clip=config.value_clip)
+  )
   coefficients = {
     "policy": 1.0,
     "value": config.value_coefficient,
     "entropy": config.entropy_coefficient,
   }
-  total = sum(coefficients[name] * loss for name, loss in losses.items())
+  total = sum(coefficients[name] * losses[name] for name in coefficients)
   metrics = {
     "loss": total,
     "policy_loss": losses["policy"],
     "value_loss": losses["value"],
     "entropy": -losses["entropy"],
-    "approximate_kl": jnp.mean(policy.approximate_kl(log_prob, batch.log_prob)),
-    "clip_fraction": policy.clip_fraction(
-      policy.probability_ratio(log_prob, batch.log_prob), clip=config.clip
-    ),
-    "residual": jnp.mean(batch.value_target - output.value),
-    "squared_residual": jnp.mean(jnp.square(batch.value_target - output.value)),
-    "value_target": jnp.mean(batch.value_target),
-    "squared_value_target": jnp.mean(jnp.square(batch.value_target)),
+    **measures,
+    **value_moments(output.value, batch.value_target),
   }
   return total, metrics
+
+
+def surrogate(
+  logits: jax.Array, batch: PPOBatch, *, clip: float
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+  """What the policy descends, and how far it has moved.
+
+  Args:
+    logits: `[N, A]` of the present network.
+    batch: the steps, `[N, ...]`, with normalised advantages.
+    clip: how far the probability ratio may leave 1 before the surrogate is flat.
+
+  Returns:
+    The losses `policy` and `entropy` (the negative entropy), and the measures
+    `approximate_kl` and `clip_fraction`: scalars, means over the batch.
+  """
+  chex.assert_rank(logits, 2)
+  log_prob = policy.log_prob(logits, batch.action)
+  losses = {
+    "policy": jnp.mean(
+      policy.clipped_surrogate(log_prob, batch.log_prob, batch.advantage, clip=clip)
+    ),
+    "entropy": -jnp.mean(policy.entropy(logits)),
+  }
+  ratio = policy.probability_ratio(log_prob, batch.log_prob)
+  measures = {
+    "approximate_kl": jnp.mean(policy.approximate_kl(log_prob, batch.log_prob)),
+    "clip_fraction": policy.clip_fraction(ratio, clip=clip),
+  }
+  return losses, measures
+
+
+def value_moments(predicted: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
+  """First and second moments of value targets `[N]` and of what is left of them, scalars.
+
+  Means over the batch, so that `explained_variance` can be had from a batch's parts.
+  """
+  residual = target - predicted
+  return {
+    "residual": jnp.mean(residual),
+    "squared_residual": jnp.mean(jnp.square(residual)),
+    "value_target": jnp.mean(target),
+    "squared_value_target": jnp.mean(jnp.square(target)),
+  }
 
 
 def explained_variance(means: Mapping[str, jax.Array]) -> jax.Array:
@@ -82,7 +111,7 @@ def explained_variance(means: Mapping[str, jax.Array]) -> jax.Array:
     1 - var(z - v) / var(z)
 
   Args:
-    means: of `ppo_loss`.
+    means: with those of `value_moments`.
 
   Returns:
     A scalar; 0, as good as a constant, where the targets do not vary and it is
