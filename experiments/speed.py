@@ -160,9 +160,10 @@ def _functions(
   seconds: dict[str, float] = {}
   for each in compilations:
     seconds[each.stage] = seconds.get(each.stage, 0.0) + each.seconds
+  called = [name for name, count in counts.items() if count]
   return [
     {"function": name, "compilations": counts.get(name), "seconds": round(seconds.get(name, 0), 3)}
-    for name in [*(name for name in seconds if name not in counts), *counts]
+    for name in [*(name for name in seconds if name not in called), *called]
   ]
 
 
