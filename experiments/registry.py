@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from agents.muzero.config import MuZeroConfig
+from agents.ppg.config import PPGConfig
 from agents.ppo.config import PPOConfig
 from agents.q_learning.config import QLearningConfig
 from experiments.errors import unknown
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
   from agents.interface import Agent
   from environments.interface import EnvironmentSpec
 
-AgentConfig = PPOConfig | MuZeroConfig | QLearningConfig
+AgentConfig = PPOConfig | PPGConfig | MuZeroConfig | QLearningConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class AgentEntry:
 AGENTS = MappingProxyType(
   {
     "ppo": AgentEntry(PPOConfig, "agents.ppo.agent", "make_ppo"),
+    "ppg": AgentEntry(PPGConfig, "agents.ppg.agent", "make_ppg"),
     "muzero": AgentEntry(MuZeroConfig, "agents.muzero.agent", "make_muzero"),
     "q_learning": AgentEntry(QLearningConfig, "agents.q_learning.agent", "make_q_learning"),
   }
