@@ -1,17 +1,72 @@
-"""Writes the report: one self-contained HTML page about any number of runs.
+"""`procplan report`: one self-contained HTML page about any number of runs.
 
 Works while runs go on; reads their files only, and imports no JAX.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import os
 from pathlib import Path
+import sys
 
 from environments.games import BOUNDS
 from environments.names import unknown_name
+from experiments.errors import EXIT_FAILED, UsageError
+from experiments.options import OptionParser, guarded
 
 DEFAULT_RESAMPLES = 2_000
 HEADLINE_RESAMPLES = 50_000
+
+
+TITLE = "Planning against model-free agents under procedural generalisation"
+
+
+def make_parser() -> OptionParser:
+  """Returns the command's options."""
+  parser = OptionParser(prog="procplan report", description=__doc__)
+  parser.add_argument(
+    "runs", metavar="RUN", nargs="+", type=Path, help="run directory, or a directory of runs"
+  )
+  parser.add_argument(
+    "--out", metavar="FILE", type=Path, default=Path("report.html"), help="the page"
+  )
+  parser.add_argument("--title", default=TITLE, help="heading of the page")
+  parser.add_argument(
+    "--bounds",
+    metavar="NAME",
+    default=BOUNDS[0],
+    help=f"returns that count as score 0 and 1: {' or '.join(BOUNDS)}",
+  )
+  parser.add_argument(
+    "--resamples",
+    metavar="N",
+    type=int,
+    default=HEADLINE_RESAMPLES,
+    help="bootstrap resamples of every interval, at least 100",
+  )
+  return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Writes the page; returns the exit code."""
+  options = make_parser().parse_args(arguments)
+  for run in options.runs:
+    if not run.exists():
+      raise UsageError(f"{run} does not exist")
+  try:
+    path = write_report(
+      options.runs,
+      options.out,
+      bounds=options.bounds,
+      title=options.title,
+      resamples=options.resamples,
+    )
+  except OSError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_FAILED
+  except ValueError as error:
+    raise UsageError(str(error)) from error
+  print(path)
+  return 0
 
 
 def write_report(
@@ -19,7 +74,7 @@ def write_report(
   output_path: Path | str,
   *,
   bounds: str = "train-procgen",
-  title: str = "Planning against model-free agents under procedural generalisation",
+  title: str = TITLE,
   resamples: int = DEFAULT_RESAMPLES,
 ) -> Path:
   """Writes the page, replacing an older one as a whole.
@@ -70,3 +125,7 @@ def _replace(path: Path, text: str) -> None:
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+  sys.exit(guarded(main, sys.argv[1:]))
