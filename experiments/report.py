@@ -52,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
   for run in options.runs:
     if not run.exists():
       raise UsageError(f"{run} does not exist")
+    if not any(run.rglob("config.yaml")):
+      raise UsageError(f"there is no run directory in {run}: none holds a config.yaml")
   try:
     path = write_report(
       options.runs,
