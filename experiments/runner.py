@@ -3,15 +3,9 @@
 from collections.abc import Sequence
 import contextlib
 import dataclasses
-import datetime
-import fcntl
-import importlib.metadata
-import json
 import os
 from pathlib import Path
-import platform
 import signal
-import subprocess
 import sys
 
 import jax
@@ -20,9 +14,10 @@ from jax.sharding import Mesh
 from agents.interface import Agent
 from environments.factory import make_environment
 from environments.levels import full_distribution
-from experiments.config import ExperimentConfig, differences, load_config, save_config
+from experiments.config import ExperimentConfig
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.registry import make_agent
+from experiments.run_directory import claim_directory, locked, record_run
 from replay.factory import make_snapshot_store, make_source
 from replay.interface import Record, Source
 from training import sharding
@@ -34,8 +29,6 @@ from training.learner import Learner, NonFiniteError
 from training.loop import Interrupted, Loop
 from training.metrics import MetricsWriter, write_json
 from training.sharding import make_mesh
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mctx", "numpy", "procgen-mirror")
 
 
 def run(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) -> int:
@@ -58,12 +51,12 @@ def run(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) ->
   """
   check_devices(config, num_devices=len(jax.devices()))
   directory.mkdir(parents=True, exist_ok=True)
-  with _locked(directory):
+  with locked(directory):
     claim_directory(config, directory)
     if (directory / "result.json").exists():
       print(f"{directory} is finished; nothing to do")
       return 0
-    _record_run(directory, command)
+    record_run(directory, command)
     with contextlib.ExitStack() as stack:
       stop = stack.enter_context(_stop_requests())
       return _train(config, directory, stop, stack)
@@ -86,26 +79,6 @@ def check_devices(config: ExperimentConfig, *, num_devices: int) -> None:
     config.agent.check_batch(config.environment.num_environments // num_devices)
   except ValueError as error:
     raise UsageError(f"on each of {num_devices} devices: {error}") from None
-
-
-def claim_directory(config: ExperimentConfig, directory: Path) -> None:
-  """Writes config.yaml, or checks that the one that is there is the same.
-
-  Raises:
-    UsageError: it differs; names the first fields.
-  """
-  path = directory / "config.yaml"
-  if not path.exists():
-    temporary = path.with_name("config.yaml.partial")
-    save_config(config, temporary)
-    os.replace(temporary, path)
-    return
-  different = differences(load_config(path), config)
-  if different:
-    raise UsageError(
-      f"{directory} holds a run of another configuration (there, asked for): "
-      f"{'; '.join(different[:5])}. Choose another --out, or the same fields."
-    )
 
 
 def _train(
@@ -230,17 +203,6 @@ def _evaluation_environment(config: ExperimentConfig, levels, seed: int):
   return make
 
 
-@contextlib.contextmanager
-def _locked(directory: Path):
-  """Holds the run directory for this process alone."""
-  with (directory / "run.lock").open("w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UsageError(f"another process is running in {directory}") from None
-    yield
-
-
 @dataclasses.dataclass
 class _StopRequests:
   """The first SIGTERM or SIGINT; a second SIGINT ends the process at once."""
@@ -269,57 +231,3 @@ def _stop_requests():
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)
-
-
-def _record_run(directory: Path, command: Sequence[str]) -> None:
-  """Writes run.json; the starts of a resumed run are kept."""
-  path = directory / "run.json"
-  starts = json.loads(path.read_text())["starts"] if path.exists() else []
-  commit, dirty = _git_commit()
-  now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-  start = {"time": now, "commit": commit, "dirty": dirty, "process": os.getpid()}
-  content = {
-    "commit": commit,
-    "dirty": dirty,
-    "command": list(command),
-    "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-    "devices": [str(device) for device in jax.devices()],
-    "hardware": {
-      "machine": platform.machine(),
-      "processor": _processor(),
-      "cores": len(os.sched_getaffinity(0)),
-    },
-    "started": starts[0]["time"] if starts else now,
-    "starts": [*starts, start],
-  }
-  write_json(path, content)
-
-
-def _git_commit() -> tuple[str | None, bool | None]:
-  """Returns the commit of this code and whether it was changed, or None outside git."""
-  root = Path(__file__).resolve().parent
-
-  def git(*arguments):
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-  try:
-    return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-  except (OSError, subprocess.CalledProcessError):
-    return None, None
-
-
-def _version(package: str) -> str | None:
-  try:
-    return importlib.metadata.version(package)
-  except importlib.metadata.PackageNotFoundError:
-    return None
-
-
-def _processor() -> str:
-  """Returns the processor's name where the system tells it."""
-  with contextlib.suppress(OSError):
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-      if line.startswith("model name"):
-        return line.partition(":")[2].strip()
-  return platform.processor()

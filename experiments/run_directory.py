@@ -1,0 +1,101 @@
+"""A run's directory: held by one process, of one configuration, with a record of its starts."""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+import platform
+import subprocess
+
+import jax
+
+from experiments import machine
+from experiments.config import ExperimentConfig, differences, load_config, save_config
+from experiments.errors import UsageError
+from training.metrics import write_json
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mctx", "numpy", "procgen-mirror")
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+  """Holds the run directory for this process alone.
+
+  Raises:
+    UsageError: another process holds it.
+  """
+  with (directory / "run.lock").open("w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise UsageError(f"another process is running in {directory}") from None
+    yield
+
+
+def claim_directory(config: ExperimentConfig, directory: Path) -> None:
+  """Writes config.yaml, or checks that the one that is there is the same.
+
+  Raises:
+    UsageError: it differs; names the first fields.
+  """
+  path = directory / "config.yaml"
+  if not path.exists():
+    temporary = path.with_name("config.yaml.partial")
+    save_config(config, temporary)
+    os.replace(temporary, path)
+    return
+  different = differences(load_config(path), config)
+  if different:
+    raise UsageError(
+      f"{directory} holds a run of another configuration (there, asked for): "
+      f"{'; '.join(different[:5])}. Choose another --out, or the same fields."
+    )
+
+
+def record_run(directory: Path, command: Sequence[str]) -> None:
+  """Writes run.json; the starts of a resumed run are kept."""
+  path = directory / "run.json"
+  starts = json.loads(path.read_text())["starts"] if path.exists() else []
+  commit, dirty = _git_commit()
+  now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+  start = {"time": now, "commit": commit, "dirty": dirty, "process": os.getpid()}
+  content = {
+    "commit": commit,
+    "dirty": dirty,
+    "command": list(command),
+    "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+    "devices": [str(device) for device in jax.devices()],
+    "hardware": {
+      "machine": platform.machine(),
+      "processor": machine.processor(),
+      "cores": machine.usable_cores(),
+    },
+    "started": starts[0]["time"] if starts else now,
+    "starts": [*starts, start],
+  }
+  write_json(path, content)
+
+
+def _git_commit() -> tuple[str | None, bool | None]:
+  """Returns the commit of this code and whether it was changed, or None outside git."""
+  root = Path(__file__).resolve().parent
+
+  def git(*arguments):
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+  try:
+    return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+  except (OSError, subprocess.CalledProcessError):
+    return None, None
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
