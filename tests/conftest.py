@@ -17,9 +17,30 @@ os.environ["XLA_FLAGS"] = (
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402, after the switches that it reads once
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # No assertion on time, and the same examples in every run.
 hypothesis.settings.register_profile("procplan", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("procplan")
+
+
+@pytest.fixture(scope="session")
+def compile_cache(tmp_path_factory):
+  """Keeps what JAX compiles for the rest of the session: equal functions compile once.
+
+  Returns:
+    The environment variables that give a subprocess the same cache.
+  """
+  settings = {
+    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+  }
+  before = {name: getattr(jax.config, name) for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  yield {name.upper(): str(value) for name, value in settings.items()}
+  for name, value in before.items():
+    jax.config.update(name, value)

@@ -3,7 +3,6 @@
 Synchronous and deterministic: what happens follows from counts alone, never from a clock.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import contextlib
 import dataclasses
@@ -18,26 +17,12 @@ from replay.interface import SnapshotStore, Source
 from training.actor import Actor, CompiledAct
 from training.checkpoint import CheckpointError, Checkpoints, Snapshot
 from training.config import EvaluationConfig, TrainingConfig
+from training.counters import Counters
 from training.episodes import Episode
 from training.evaluation import EvaluationSet, evaluate
 from training.keys import Purpose, derive_key
 from training.learner import Learner, NonFiniteError
-from training.metrics import MetricsWriter, finite_or_none
-
-RECENT_EPISODES = 100  # published training returns are means over the last 100 episodes
-
-
-@dataclasses.dataclass
-class Counters:
-  """What a run has done so far; all of it is in every checkpoint."""
-
-  environment_steps: int = 0
-  rollouts: int = 0
-  episodes: int = 0
-  time_outs: int = 0
-  seconds: float = 0.0  # of this run, over all resumes
-  draws: list[int] = dataclasses.field(default_factory=list)  # per phase
-  recent: list[list[float]] = dataclasses.field(default_factory=list)  # return, length, complete
+from training.metrics import MetricsWriter
 
 
 class Interrupted(Exception):
@@ -175,7 +160,7 @@ class Loop:
     episodes = self._collect()
     counters.rollouts += 1
     counters.environment_steps += self._actor.steps_per_rollout
-    self._count_episodes(episodes)
+    counters.add_episodes(episodes)
     row = self._learn()
     elapsed = time.monotonic() - start
     counters.seconds += elapsed
@@ -218,20 +203,11 @@ class Loop:
       steps = self.counters.environment_steps
       raise NonFiniteError(f"at environment step {steps}: {error}") from None
 
-  def _count_episodes(self, episodes: list[Episode]) -> None:
-    counters = self.counters
-    recent = deque(counters.recent, maxlen=RECENT_EPISODES)
-    for episode in episodes:
-      counters.episodes += 1
-      counters.time_outs += episode.timed_out
-      recent.append([episode.episode_return, episode.length, float(episode.level_complete)])
-    counters.recent = list(recent)
-
   def _report(self, row: dict[str, Any], episodes: list[Episode]) -> None:
     """Writes a turn's metrics, episodes and status."""
     counters = self.counters
     steps = counters.environment_steps
-    means = self._recent_means()
+    means = counters.recent_means()
     row = {
       "training/episode_return": means[0],
       "training/episode_length": means[1],
@@ -254,16 +230,10 @@ class Loop:
       "total_environment_steps": total,
       "seconds": round(counters.seconds, 1),
       "seconds_left": round(remaining / speed, 1) if speed else None,
-      "episode_return": self._recent_means()[0],
+      "episode_return": counters.recent_means()[0],
       **details,
     }
     self._metrics.write_status(state, status)
-
-  def _recent_means(self) -> list[float | None]:
-    """Means of return, length and completion over the last training episodes."""
-    if not self.counters.recent:
-      return [None, None, None]
-    return [finite_or_none(float(x)) for x in np.mean(self.counters.recent, axis=0)]
 
   def _evaluate(self, episodes_per_environment: int) -> list[dict[str, Any]]:
     """Evaluates on every set; returns and writes the rows."""
@@ -294,7 +264,7 @@ class Loop:
     return {
       "environment_steps": self.counters.environment_steps,
       "seconds": round(self.counters.seconds, 3),
-      "training_episode_return": self._recent_means()[0],
+      "training_episode_return": self.counters.recent_means()[0],
       "evaluations": rows,
       "compilations": {
         "act": self._actor.compilations(),

@@ -22,6 +22,8 @@ from training.actor import Actor, CompiledAct
 from training.checkpoint import Checkpoints, Snapshot
 from training.learner import Learner
 
+pytestmark = pytest.mark.usefixtures("compile_cache")
+
 KEY = jax.random.key(0)
 MAX_ROLLOUTS = 200  # until every phase has learnt
 
@@ -80,7 +82,8 @@ class Case:
 
 
 @pytest.fixture(scope="module", params=sorted(AGENTS))
-def case(request):
+def case(request, compile_cache):
+  del compile_cache  # before anything is compiled
   return Case(request.param)
 
 

@@ -56,23 +56,6 @@ def tiny(game: str):
 
 
 @pytest.fixture(scope="module")
-def compile_cache(tmp_path_factory):
-  """Every run here compiles the same functions: the first one's are kept for the others."""
-  directory = tmp_path_factory.mktemp("compiled")
-  settings = {
-    "jax_compilation_cache_dir": str(directory),
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  yield {name.upper(): str(value) for name, value in settings.items()}
-  for name, value in before.items():
-    jax.config.update(name, value)
-
-
-@pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
   return tmp_path_factory.mktemp("runs")
 
@@ -272,7 +255,7 @@ def test_ctrl_c_saves_and_a_second_one_does_not_wait(tmp_path, monkeypatch, capf
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, capfd):
-  """A reward of NaN in turn 6; what turn 4 saved stays."""
+  """Rewards of NaN from turn 7 on; what turn 4 saved stays."""
 
   def spoil():
     observe = CatchEnvironment.observe
@@ -282,15 +265,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, capfd):
       lambda self: observe(self)._replace(reward=observe(self).reward * np.float32("nan")),
     )
 
-  strike_before(monkeypatch, "_learn", 5, spoil)
+  strike_before(monkeypatch, "_learn", 6, spoil)
   assert run_here(tiny("catch"), tmp_path / "run") == 1
   error = capfd.readouterr().err.strip().splitlines()[-1]
-  assert f"at environment step {6 * TURN}: policy/" in error
+  assert f"at environment step {7 * TURN}: policy/" in error
   assert " is nan in update 0" in error
   assert steps_of(tmp_path / "run") == [4 * TURN]
   status = json.loads((tmp_path / "run" / "status.json").read_text())
   assert status["state"] == "failed"
-  assert f"at environment step {6 * TURN}" in status["error"]
+  assert f"at environment step {7 * TURN}" in status["error"]
 
 
 def test_a_learning_rate_that_explodes_is_told(tmp_path, capfd):
