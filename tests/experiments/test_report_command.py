@@ -22,16 +22,18 @@ def test_a_page_is_written(tmp_path, capsys):
   ("arguments", "message"),
   [
     (["missing"], "missing does not exist"),
-    (["."], "no run directory"),
-    ([".", "--bounds", "train-procgn"], "'train-procgen'"),
-    ([".", "--resamples", "7"], "at least 100"),
-    ([".", "--resamples", "many"], "invalid int"),
+    (["empty"], "no run directory"),
+    (["run", "--bounds", "train-procgn"], "'train-procgen'"),
+    (["run", "--resamples", "7"], "at least 100"),
+    (["run", "--resamples", "many"], "invalid int"),
   ],
 )
 def test_a_wrong_argument_is_told_in_one_line(arguments, message, tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
+  write_run(tmp_path / "run")
+  (tmp_path / "empty").mkdir()
   assert guarded(main, arguments) == 2
   error = capsys.readouterr().err
   assert message in error
   assert error.count("\n") == 1
-  assert not list(tmp_path.iterdir())
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
