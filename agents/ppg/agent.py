@@ -142,7 +142,9 @@ def _policy_phases(network: nn.Module, optimizers: Mapping, config: PPGConfig) -
   ]
 
 
-def _auxiliary_phase(network: nn.Module, optimizers: Mapping, config: PPGConfig) -> Phase:
+def _auxiliary_phase(
+  network: nn.Module, optimizer: optax.GradientTransformation, config: PPGConfig
+) -> Phase:
   """The phase over all rollouts since the last of its kind."""
   return Phase(
     name="auxiliary",
@@ -150,7 +152,7 @@ def _auxiliary_phase(network: nn.Module, optimizers: Mapping, config: PPGConfig)
     make_targets=lambda state, record, key: make_auxiliary_batch(network, state.params, record),
     update=_make_update(
       network,
-      optimizers["auxiliary"],
+      optimizer,
       functools.partial(auxiliary_loss, clone_coefficient=config.clone_coefficient),
       phase="auxiliary",
       chunk_size=config.gradient_chunk,
