@@ -112,5 +112,6 @@ def _notes(result: Mapping[str, Any]) -> str:
     f"run: {result['run']}; {len(result['devices'])} device(s): {', '.join(result['devices'])}\n"
     "quota: environments x episodes that each of them plays; later ones do not count.\n"
     f"95 %: percentile bootstrap over episodes, {bootstrap['resamples']:,} resamples, seed "
-    f"{bootstrap['seed']}:\nof this one policy, not of other training seeds; too narrow for few episodes.\n"
+    f"{bootstrap['seed']}:\nof this one policy, not of other training seeds; "
+    "too narrow for few episodes.\n"
   )
