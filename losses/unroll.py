@@ -130,20 +130,15 @@ def unroll_targets(
   actions that say nothing, and only the terms that have no target there (policy,
   self-supervision) are to be multiplied with `inside`.
 
-  Why L = S + K + n frames suffice: the last position is s + k = S - 1 + K; its
-  return takes the rewards and discounts S - 1 + K .. S + K + n - 2 and
-  bootstraps from frame S - 1 + K + n = L - 1, the last. Reward, discount and
-  action of row L - 1 are not read, nor are bootstrap values of rows before n;
-  G stops by itself at a discount of 0.
-
-  S and K come from `random_action`, L from `reward`.
+  The last position, S - 1 + K, bootstraps from frame L - 1. Of row L - 1 nothing else
+  is read, nor are bootstrap values of rows before n; G stops at a discount of 0.
 
   Args:
     reward: `[L, B]` after each action.
     discount: `[L, B]` with gamma (> 0) applied, 0 where an episode ended.
     action: `[L, B]` integers.
     bootstrap: `[L, B]` value of every frame, finite.
-    random_action: `[K, S, B]` integers, drawn uniformly by the caller.
+    random_action: `[K, S, B]` integers, drawn uniformly by the caller; S and K are its.
     n: steps before bootstrapping.
 
   Returns:

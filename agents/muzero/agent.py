@@ -1,5 +1,6 @@
 """MuZero as an agent: act by search, reanalyse on draw, learn from unrolled sequences."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -67,37 +68,29 @@ def make_muzero(
       updates=jnp.zeros((), jnp.int32),
     )
 
-  def update(state: MuZeroState, batch: SequenceBatch, key: jax.Array):
-    del key  # nothing here is random
-    return _descend(model, optimizer, config, state, batch)
-
   phase = Phase(
     name="model",
     source=config.sequences.request(),
     make_targets=lambda state, record, key: make_targets(
-      model, config, state.target_params, record, key
+      model, state.target_params, record, key, config=config
     ),
-    update=update,
+    update=functools.partial(_descend, model=model, optimizer=optimizer, config=config),
     priorities=sample_priorities if config.sequences.priority_exponent else None,
   )
   return Agent(
     init=init,
     policy_params=lambda state: state.params,
-    act=lambda params, observation, key: _act(
-      search_exploring, model, config, params, observation, key
-    ),
-    act_greedy=lambda params, observation, key: _act(
-      search_greedily, model, config, params, observation, key
-    ),
+    act=functools.partial(_act, model=model, search=search_exploring, config=config),
+    act_greedy=functools.partial(_act, model=model, search=search_greedily, config=config),
     postprocess=lambda state, trajectory: (state, _record(trajectory)),
     phases=(phase,),
     rollout_length=config.rollout_length,
   )
 
 
-def _act(run_search, model, config, params, observation, key) -> ActorOutput:
+def _act(params, observation, key, *, model, search, config: MuZeroConfig) -> ActorOutput:
   latent = model.network.apply(params, observation, method=WorldModel.represent)
-  result = run_search(model, params, latent, key, config=config.search)
+  result = search(model, params, latent, key, config=config.search)
   return ActorOutput(result.action, {"search_policy": result.policy, "value": result.value})
 
 
@@ -112,8 +105,9 @@ def _record(trajectory: Trajectory) -> Record:
   }
 
 
-def _descend(model, optimizer, config: MuZeroConfig, state: MuZeroState, batch: SequenceBatch):
+def _descend(state: MuZeroState, batch: SequenceBatch, key, *, model, optimizer, config):
   """One optimiser step, then a refreshed target network when it is due."""
+  del key  # nothing here is random
 
   def loss(params):
     return muzero_loss(model, params, batch, config)

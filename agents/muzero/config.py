@@ -94,8 +94,8 @@ class MuZeroConfig:
     target_interval: updates between copies to the target network.
     reanalyse_fraction: share of the drawn sequences whose policies are searched anew,
       rounded up to whole sequences; the others keep the policy of when they were acted.
-    search_batch: most positions that are searched side by side when reanalysing; bounds
-      the memory of the search trees.
+    search_batch: most positions that are searched side by side when reanalysing, but at
+      least one of every sequence; bounds the memory of the search trees.
     policy_coefficient: weight of the policy loss.
     value_coefficient: weight of the value loss; .25 in 2020, 1 in Unplugged.
     reward_coefficient: weight of the reward loss.

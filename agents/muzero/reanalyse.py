@@ -4,6 +4,9 @@ Every frame of a folded sequence is encoded once and every position searched onc
 the target network's parameters.
 """
 
+import fractions
+import math
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -35,7 +38,7 @@ class SequenceBatch:
 
 
 def make_targets(
-  model: PlanningModel, config: MuZeroConfig, target_params, record: Record, key: jax.Array
+  model: PlanningModel, target_params, record: Record, key: jax.Array, *, config: MuZeroConfig
 ) -> SequenceBatch:
   """Makes the targets of N drawn sequences.
 
@@ -45,10 +48,10 @@ def make_targets(
 
   Args:
     model: what is planned with.
-    config: settings.
     target_params: of the target network.
     record: `[L, N, ...]` with L = S + K + n, as drawn.
     key: consumed.
+    config: settings.
 
   Returns:
     SequenceBatch.
@@ -57,7 +60,11 @@ def make_targets(
   search_key, action_key = jax.random.split(key)
   latent = represent(model.network, target_params, record["observation"])
   value = _value(model, target_params, latent)
-  policy = _search_policies(model, config, target_params, latent, record, search_key)
+  searched = latent[: sequences.starts + sequences.unroll_steps]
+  stored = record["search_policy"][: searched.shape[0]]
+  policy = _search_policies(
+    model, target_params, searched, search_key, stored=stored, config=config
+  )
   shape = (sequences.unroll_steps, sequences.starts, value.shape[1])
   targets = unroll_targets(
     record["reward"],
@@ -88,20 +95,19 @@ def _value(model: PlanningModel, params, latent: jax.Array) -> jax.Array:
   return logits_to_scalar(logits, model.value_support).reshape(latent.shape[:2])
 
 
-def _search_policies(model, config, params, latent, record, key) -> jax.Array:
+def _search_policies(model, params, latent, key, *, stored, config) -> jax.Array:
   """Policies `[S + K, N, A]`: searched anew for the first columns, stored for the rest."""
-  rows = config.sequences.starts + config.sequences.unroll_steps
-  stored = record["search_policy"][:rows]
   columns = reanalysed_sequences(config.reanalyse_fraction, stored.shape[1])
   if columns == 0:
     return stored
-  fresh = _search_in_chunks(model, config, params, latent[:rows, :columns], key)
+  fresh = _search_in_chunks(model, params, latent[:, :columns], key, config=config)
   return jnp.concatenate([fresh, stored[:, columns:]], axis=1)
 
 
 def reanalysed_sequences(fraction: float, num_sequences: int) -> int:
   """Returns how many of the sequences are searched anew: the fraction, rounded up."""
-  return -int(-fraction * num_sequences // 1)
+  exact = fractions.Fraction(str(fraction))  # .07 of 100 is 7; in binary it is a little more
+  return math.ceil(exact * num_sequences)
 
 
 def rows_per_chunk(rows: int, columns: int, *, limit: int) -> int:
@@ -113,7 +119,7 @@ def rows_per_chunk(rows: int, columns: int, *, limit: int) -> int:
   return max(fitting, default=1)
 
 
-def _search_in_chunks(model, config, params, latent, key) -> jax.Array:
+def _search_in_chunks(model, params, latent, key, *, config) -> jax.Array:
   """Searches `[R, N, h, w, D]`, some rows at a time; returns `[R, N, A]`."""
   rows, columns = latent.shape[:2]
   size = rows_per_chunk(rows, columns, limit=config.search_batch)

@@ -1,5 +1,6 @@
 """Q-learning as an agent: epsilon-greedy acting, learning from replayed sequences."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -76,17 +77,13 @@ def make_q_learning(
       environment_steps=jnp.zeros((), jnp.int32),
     )
 
-  def update(state: QLearningState, batch: SequenceBatch, key: jax.Array):
-    del key  # nothing here is random
-    return _descend(values, optimizer, config, state, batch)
-
   phase = Phase(
     name="model",
     source=config.sequences.request(),
     make_targets=lambda state, record, key: make_targets(
-      values, config, state.target_params, record, key
+      values, state.target_params, record, key, config=config
     ),
-    update=update,
+    update=functools.partial(_descend, values=values, optimizer=optimizer, config=config),
     priorities=sample_priorities if config.sequences.priority_exponent else None,
   )
   return Agent(
@@ -137,8 +134,9 @@ def _store(state: QLearningState, trajectory: Trajectory) -> tuple[QLearningStat
   return state.replace(environment_steps=steps), record
 
 
-def _descend(values, optimizer, config: QLearningConfig, state: QLearningState, batch):
+def _descend(state: QLearningState, batch: SequenceBatch, key, *, values, optimizer, config):
   """One optimiser step, then a refreshed target network when it is due."""
+  del key  # nothing here is random
 
   def loss(params):
     return q_learning_loss(values, params, batch, config)

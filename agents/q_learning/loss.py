@@ -78,6 +78,6 @@ def diagnostics(
     "reward_error_other": masked_mean(reward_error, 1.0 - rewarding),
     "reward_predicted_rewarding": masked_mean(reward, rewarding),
     "rewarding_steps": jnp.mean(rewarding),
-    "outside_support": fraction_outside(targets.value, values.value_support)
+    "outside_support": fraction_outside(targets.value[1:], values.value_support)
     + fraction_outside(targets.reward, values.reward_support),
   }

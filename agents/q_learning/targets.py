@@ -55,7 +55,7 @@ class SequenceBatch:
 
 
 def make_targets(
-  values: ActionValues, config: QLearningConfig, target_params, record: Record, key: jax.Array
+  values: ActionValues, target_params, record: Record, key: jax.Array, *, config: QLearningConfig
 ) -> SequenceBatch:
   """Makes the targets of N drawn sequences.
 
@@ -66,10 +66,10 @@ def make_targets(
 
   Args:
     values: network and supports.
-    config: settings.
     target_params: of the target network, Q'.
     record: `[L, N, ...]` with L = S + K + n, as drawn.
     key: consumed.
+    config: settings.
 
   Returns:
     SequenceBatch.
