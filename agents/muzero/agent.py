@@ -124,4 +124,4 @@ def _descend(state: MuZeroState, batch: SequenceBatch, key, *, model, optimizer,
     optimizer_state=optimizer_state,
     updates=count,
   )
-  return state, {**metrics, "gradient_norm": optax.global_norm(gradient)}
+  return state, {**metrics, "gradient_norm": optax.tree.norm(gradient)}

@@ -153,4 +153,4 @@ def _descend(state: QLearningState, batch: SequenceBatch, key, *, values, optimi
     optimizer_state=optimizer_state,
     updates=count,
   )
-  return state, {**metrics, "gradient_norm": optax.global_norm(gradient)}
+  return state, {**metrics, "gradient_norm": optax.tree.norm(gradient)}
