@@ -1,6 +1,14 @@
 """Targets and gradients of the coded network in slow numpy: step by step, sample by sample."""
 
-from coded_network import MODEL, NUM_ACTIONS, CodedNetwork, code, probability_of_high, spec
+from coded_network import (
+  BEST_ACTION,
+  MODEL,
+  NUM_ACTIONS,
+  CodedNetwork,
+  code,
+  probability_of_high,
+  spec,
+)
 import numpy as np
 import optax
 
@@ -113,6 +121,8 @@ def gradient(params, batch, *, weights, coefficients):
           error *= sample * coefficients["reward"] * weights[k]
           direct[k] += error * params["reward"]
           total["reward"] += error * x[k]
+          total["echo"] += error * x[k - 1]
+          total["penalty"] -= error * (action[k - 1] != BEST_ACTION)
       arriving = 0.0
       for k in range(unroll_steps, -1, -1):
         arriving = direct[k] + 0.5 * params["move"] * arriving
