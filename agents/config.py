@@ -37,3 +37,51 @@ class OptimizerConfig:
     for name in ("max_gradient_norm", "weight_decay"):
       value = getattr(self, name)
       require(value >= 0, f"optimizer.{name}", value, "at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfSupervisionConfig:
+  """Self-supervised losses on unrolled latents (Anand et al. 2022); a coefficient of 0 is off.
+
+  What is off has no parameters and costs nothing.
+
+  Attributes:
+    reconstruction_coefficient: weight of the squared error of decoded frames.
+    contrastive_coefficient: weight of InfoNCE against the encodings of what came.
+    spr_coefficient: weight of the cosine to the target network's projections; 2 in SPR.
+    temperature: of the contrastive loss.
+    hidden: width of the projectors' and the predictor's hidden layer.
+    projection_size: P, what is compared.
+  """
+
+  reconstruction_coefficient: float = 0.0
+  contrastive_coefficient: float = 0.0
+  spr_coefficient: float = 0.0
+  temperature: float = 0.1
+  hidden: int = 256
+  projection_size: int = 128
+
+  def __post_init__(self):
+    for name in ("reconstruction", "contrastive", "spr"):
+      field = f"{name}_coefficient"
+      value = getattr(self, field)
+      require(value >= 0, f"agent.self_supervision.{field}", value, "at least 0")
+    require(self.temperature > 0, "agent.self_supervision.temperature", self.temperature, "above 0")
+    for name in ("hidden", "projection_size"):
+      value = getattr(self, name)
+      require(
+        type(value) is int and value >= 1,
+        f"agent.self_supervision.{name}",
+        value,
+        "an integer above 0",
+      )
+
+  @property
+  def coefficients(self) -> dict[str, float]:
+    """Coefficients of the losses that are on, by the loss's name."""
+    coefficients = {
+      "reconstruction": self.reconstruction_coefficient,
+      "contrastive": self.contrastive_coefficient,
+      "spr": self.spr_coefficient,
+    }
+    return {name: coefficient for name, coefficient in coefficients.items() if coefficient}

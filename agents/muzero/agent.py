@@ -15,6 +15,7 @@ from agents.muzero.loss import muzero_loss
 from agents.muzero.reanalyse import SequenceBatch, make_targets
 from agents.muzero.search import PlanningModel, search_exploring, search_greedily
 from agents.optimizers import make_optimizer
+from agents.self_supervision import add_heads
 from agents.target_network import refresh_target
 from agents.unrolling import sample_priorities
 from environments.interface import EnvironmentSpec
@@ -61,6 +62,7 @@ def make_muzero(
     frame = jnp.zeros((1, *spec.observation_shape), jnp.uint8)
     action = jnp.zeros((1,), jnp.int32)
     params = network.init(key, frame, action, method=WorldModel.planning_parts)
+    params = add_heads(network, config.self_supervision, params, frame, key)
     return MuZeroState(
       params=params,
       target_params=jax.tree.map(jnp.copy, params),

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from agents.config import OptimizerConfig, require
+from agents.config import OptimizerConfig, SelfSupervisionConfig, require
 from agents.model import ModelConfig
 from agents.sequences import SequenceConfig
 from networks.config import BackboneConfig, ResNetConfig
@@ -99,6 +99,7 @@ class MuZeroConfig:
     policy_coefficient: weight of the policy loss.
     value_coefficient: weight of the value loss; .25 in 2020, 1 in Unplugged.
     reward_coefficient: weight of the reward loss.
+    self_supervision: further losses on the unrolled latents; off by default.
     optimizer: AdamW's settings.
   """
 
@@ -114,6 +115,7 @@ class MuZeroConfig:
   policy_coefficient: float = 1.0
   value_coefficient: float = 0.25
   reward_coefficient: float = 1.0
+  self_supervision: SelfSupervisionConfig = dataclasses.field(default_factory=SelfSupervisionConfig)
   optimizer: OptimizerConfig = dataclasses.field(
     default_factory=lambda: OptimizerConfig(
       learning_rate=1e-4,

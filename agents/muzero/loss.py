@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from agents.muzero.config import MuZeroConfig
 from agents.muzero.reanalyse import SequenceBatch
 from agents.muzero.search import PlanningModel
+from agents.self_supervision import self_supervised_losses
 from agents.unrolling import flatten, latent_drift, masked_mean, starts_joined, unroll
 from losses.policy import categorical_kl, entropy, policy_cross_entropy
 from losses.unroll import unroll_scale
@@ -21,7 +22,8 @@ def muzero_loss(
 
     L = sum_k w_k (c_p CE(pi_k, p_k) + c_v CE(z_k, v_k) + c_r CE(u_k, r_k))
 
-  with w_0 = 1 and w_k = 1 / K, means over the starts.
+  with w_0 = 1 and w_k = 1 / K, means over the starts; plus the self-supervised losses
+  that are on, times their coefficients.
 
   Args:
     model: network and supports.
@@ -52,6 +54,10 @@ def muzero_loss(
     "value": config.value_coefficient,
     "reward": config.reward_coefficient,
   }
+  losses |= self_supervised_losses(
+    model.network, params, output.latent, batch, config=config.self_supervision
+  )
+  coefficients |= config.self_supervision.coefficients
   total = sum(coefficients[name] * loss for name, loss in losses.items())
   metrics = {
     "loss": total,

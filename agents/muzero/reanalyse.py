@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from agents.muzero.config import MuZeroConfig
 from agents.muzero.search import PlanningModel, search_for_targets
+from agents.self_supervision import Following, make_following
 from agents.unrolling import flatten, represent, sequences_first
 from losses.unroll import policy_targets, unroll_targets
 from losses.value_transform import logits_to_scalar
@@ -35,6 +36,7 @@ class SequenceBatch:
   environment: jax.Array  # [N, S] int32, whose frames they are
   frame_number: jax.Array  # [N, S] int32, of the starts, of all time
   priority: jax.Array  # [N, S] |target network's value - n-step value|
+  following: Following  # what self-supervised losses compare with
 
 
 def make_targets(
@@ -86,6 +88,14 @@ def make_targets(
     environment=jnp.swapaxes(record["environment"], 0, 1),
     frame_number=jnp.swapaxes(record["frame_number"], 0, 1),
     priority=jnp.swapaxes(jnp.abs(value[: sequences.starts] - targets.value[0]), 0, 1),
+    following=make_following(
+      model.network,
+      config.self_supervision,
+      target_params,
+      observation=record["observation"][: searched.shape[0]],
+      latent=searched[1:],
+      starts=sequences.starts,
+    ),
   )
 
 

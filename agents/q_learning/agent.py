@@ -14,6 +14,7 @@ from agents.optimizers import make_optimizer
 from agents.q_learning.config import QLearningConfig
 from agents.q_learning.loss import q_learning_loss
 from agents.q_learning.targets import ActionValues, SequenceBatch, make_targets
+from agents.self_supervision import add_heads
 from agents.target_network import refresh_target
 from agents.unrolling import sample_priorities
 from environments.interface import EnvironmentSpec
@@ -69,6 +70,7 @@ def make_q_learning(
     frame = jnp.zeros((1, *spec.observation_shape), jnp.uint8)
     action = jnp.zeros((1,), jnp.int32)
     params = network.init(key, frame, action, method=WorldModel.action_value_parts)
+    params = add_heads(network, config.self_supervision, params, frame, key)
     return QLearningState(
       params=params,
       target_params=jax.tree.map(jnp.copy, params),

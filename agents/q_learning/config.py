@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from agents.config import OptimizerConfig, require
+from agents.config import OptimizerConfig, SelfSupervisionConfig, require
 from agents.model import ModelConfig
 from agents.sequences import SequenceConfig
 from networks.config import BackboneConfig, ResNetConfig
@@ -51,6 +51,7 @@ class QLearningConfig:
     target_interval: updates between copies to the target network.
     value_coefficient: weight of the value loss.
     reward_coefficient: weight of the reward loss.
+    self_supervision: further losses on the unrolled latents; off by default.
     optimizer: AdamW's settings.
   """
 
@@ -64,6 +65,7 @@ class QLearningConfig:
   target_interval: int = 100
   value_coefficient: float = 0.25
   reward_coefficient: float = 1.0
+  self_supervision: SelfSupervisionConfig = dataclasses.field(default_factory=SelfSupervisionConfig)
   optimizer: OptimizerConfig = dataclasses.field(
     default_factory=lambda: OptimizerConfig(
       learning_rate=1e-4,

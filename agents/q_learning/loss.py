@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from agents.q_learning.config import QLearningConfig
 from agents.q_learning.targets import ActionValues, SequenceBatch
+from agents.self_supervision import self_supervised_losses
 from agents.unrolling import flatten, latent_drift, masked_mean, starts_joined, unroll
 from losses.value import explained_variance
 from losses.value_transform import categorical_value_loss, fraction_outside, logits_to_scalar
@@ -17,6 +18,8 @@ def q_learning_loss(
   """The loss that Q-learning descends.
 
     L = 1/U sum_{k=1..U} (c_v CE(z_k, v_k) + c_r CE(u_k, r_k)), mean over the starts
+
+  plus the self-supervised losses that are on, times their coefficients.
 
   Args:
     values: network and supports.
@@ -39,6 +42,10 @@ def q_learning_loss(
   }
   losses = {name: jnp.mean(jnp.mean(term, axis=0) * weight) for name, term in terms.items()}
   coefficients = {"value": config.value_coefficient, "reward": config.reward_coefficient}
+  losses |= self_supervised_losses(
+    values.network, params, output.latent, batch, config=config.self_supervision
+  )
+  coefficients |= config.self_supervision.coefficients
   total = sum(coefficients[name] * loss for name, loss in losses.items())
   metrics = {
     "loss": total,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from agents.q_learning.config import QLearningConfig
+from agents.self_supervision import Following, make_following
 from agents.unrolling import flatten, represent, sequences_first
 from losses.categorical_support import CategoricalSupport
 from losses.unroll import UnrollTargets, unroll_targets
@@ -52,6 +53,7 @@ class SequenceBatch:
   environment: jax.Array  # [N, S] int32, whose frames they are
   frame_number: jax.Array  # [N, S] int32, of the starts, of all time
   priority: jax.Array  # [N, S] |target network's value - its target|; 1 in uniform replay
+  following: Following  # what self-supervised losses compare with
 
 
 def make_targets(
@@ -78,12 +80,9 @@ def make_targets(
   steps = sequences.bootstrap_steps - 1
   length = sequences.starts + config.model_steps + steps
   window = {name: record[name][:length] for name in ("reward", "discount", "action")}
-  bootstrapped = record["observation"][steps + 1 : length]
-  latent = represent(values.network, target_params, bootstrapped)
-  best = jnp.max(values.of_latent(target_params, flatten(latent)), axis=-1)
-  bootstrap = jnp.concatenate(
-    [jnp.zeros((steps + 1, latent.shape[1])), best.reshape(latent.shape[:2])]
-  )  # [length, N]; rows that no value after a model step reads are 0
+  first = 1 if config.self_supervision.spr_coefficient else steps + 1  # of the frames encoded
+  latent = represent(values.network, target_params, record["observation"][first:length])
+  bootstrap = _bootstrap(values, target_params, latent[steps + 1 - first :], length=length)
   shape = (config.model_steps, sequences.starts, latent.shape[1])
   targets = unroll_targets(
     window["reward"],
@@ -108,7 +107,24 @@ def make_targets(
     environment=jnp.swapaxes(record["environment"], 0, 1),
     frame_number=jnp.swapaxes(record["frame_number"], 0, 1),
     priority=jnp.swapaxes(priority, 0, 1),
+    following=make_following(
+      values.network,
+      config.self_supervision,
+      target_params,
+      observation=record["observation"][: sequences.starts + config.model_steps],
+      latent=latent[: sequences.starts + config.model_steps - 1],
+      starts=sequences.starts,
+    ),
   )
+
+
+def _bootstrap(values: ActionValues, params, latent: jax.Array, *, length: int) -> jax.Array:
+  """Best action values `[length, N]` of the last frames' latents `[X, N, h, w, D]`.
+
+  The rows before are 0: no value after a model step reads them.
+  """
+  best = jnp.max(values.of_latent(params, flatten(latent)), axis=-1).reshape(latent.shape[:2])
+  return jnp.concatenate([jnp.zeros((length - best.shape[0], best.shape[1])), best])
 
 
 def _priority(values: ActionValues, params, record: Record, targets: UnrollTargets) -> jax.Array:
