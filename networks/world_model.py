@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from networks.backbones import PreActivationBlock, make_backbone
 from networks.config import BackboneConfig
+from networks.convolution import convolution
 from networks.heads import CategoricalHead, PolicyHead
 
 
@@ -73,7 +74,13 @@ class _Features(nn.Module):
   @nn.compact
   def __call__(self, latent: jax.Array) -> jax.Array:
     """Maps `[B, h, w, D]` to `[B, hidden]`."""
-    x = nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="conv")(latent)
+    x = nn.Conv(
+      self.channels,
+      (1, 1),
+      dtype=self.dtype,
+      conv_general_dilated=convolution,
+      name="conv",
+    )(latent)
     x = nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))
     x = x.reshape((x.shape[0], -1))
     return nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="dense")(x))
@@ -92,7 +99,10 @@ class _Dynamics(nn.Module):
     channels = latent.shape[-1]
     planes = action_planes(action, num_actions=self.num_actions, like=latent)
     joined = jnp.concatenate([latent, planes], axis=-1)
-    x = latent + nn.Conv(channels, (3, 3), dtype=self.dtype, name="join")(joined)
+    join = nn.Conv(
+      channels, (3, 3), dtype=self.dtype, conv_general_dilated=convolution, name="join"
+    )
+    x = latent + join(joined)
     for i in range(self.blocks):
       x = PreActivationBlock(channels, self.dtype, name=f"block_{i}")(x)
     return nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))
