@@ -44,6 +44,7 @@ def test_every_shell_line_is_one_that_is_checked():
   blocks = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
   lines = [line for block in blocks for line in block.splitlines() if line.strip()]
   assert len(lines) == len(commands("make")) + len(commands("procplan"))
+  assert len(lines) >= 2 + len(COMMANDS)
 
 
 @pytest.mark.parametrize("command", commands("make"), ids=" ".join)
