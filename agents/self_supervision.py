@@ -41,7 +41,12 @@ class Following:
 
 
 def add_heads(
-  network: WorldModel, config: SelfSupervisionConfig, params: Any, frame: jax.Array, key: jax.Array
+  network: WorldModel,
+  config: SelfSupervisionConfig,
+  params: Any,
+  *,
+  frame: jax.Array,
+  key: jax.Array,
 ) -> Any:
   """Adds the parameters of the heads that the config asks for to the network's.
 

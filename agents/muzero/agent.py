@@ -62,7 +62,7 @@ def make_muzero(
     frame = jnp.zeros((1, *spec.observation_shape), jnp.uint8)
     action = jnp.zeros((1,), jnp.int32)
     params = network.init(key, frame, action, method=WorldModel.planning_parts)
-    params = add_heads(network, config.self_supervision, params, frame, key)
+    params = add_heads(network, config.self_supervision, params, frame=frame, key=key)
     return MuZeroState(
       params=params,
       target_params=jax.tree.map(jnp.copy, params),

@@ -45,11 +45,9 @@ def make_ppo(config: PPOConfig, spec: EnvironmentSpec, *, total_environment_step
   """
   config.check_batch(spec.num_environments)
   network = SharedActorCritic(config.backbone, num_actions=spec.num_actions, hidden=config.hidden)
-  steps_per_rollout = config.rollout_length * spec.num_environments
-  total_rollouts = -(-total_environment_steps // steps_per_rollout)
-  optimizer = make_optimizer(
-    config.optimizer, total_updates=total_rollouts * config.epochs * config.num_minibatches
-  )
+  rollouts = -(-total_environment_steps // (config.rollout_length * spec.num_environments))
+  updates = rollouts * config.epochs * config.num_minibatches
+  optimizer = make_optimizer(config.optimizer, total_updates=updates)
 
   def init(key: jax.Array) -> PPOState:
     params = network.init(key, jnp.zeros((1, *spec.observation_shape), jnp.uint8))
@@ -71,15 +69,11 @@ def make_ppo(config: PPOConfig, spec: EnvironmentSpec, *, total_environment_step
     )
     return state.replace(reward_scaling=reward_scaling), record
 
-  def update(state: PPOState, batch: PPOBatch, key: jax.Array):
-    del key  # nothing here is random
-    return _descend(network, optimizer, state, batch, config=config)
-
   phase = Phase(
     name="policy",
     source=Rollouts(1),
     make_targets=lambda state, record, key: _flatten(record),
-    update=update,
+    update=lambda state, batch, key: _descend(network, optimizer, state, batch, config=config),
     epochs=config.epochs,
     num_minibatches=config.num_minibatches,
   )

@@ -70,7 +70,7 @@ def make_q_learning(
     frame = jnp.zeros((1, *spec.observation_shape), jnp.uint8)
     action = jnp.zeros((1,), jnp.int32)
     params = network.init(key, frame, action, method=WorldModel.action_value_parts)
-    params = add_heads(network, config.self_supervision, params, frame, key)
+    params = add_heads(network, config.self_supervision, params, frame=frame, key=key)
     return QLearningState(
       params=params,
       target_params=jax.tree.map(jnp.copy, params),

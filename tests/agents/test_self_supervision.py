@@ -187,7 +187,7 @@ class Unrolled:
     frame = jnp.zeros((1, 8, 8, 3), jnp.uint8)
     action = jnp.zeros((1,), jnp.int32)
     params = self.network.init(key, frame, action, method=WorldModel.planning_parts)
-    return add_heads(self.network, ALL_ON, params, frame, key)
+    return add_heads(self.network, ALL_ON, params, frame=frame, key=key)
 
   def following(self, target_params):
     observation = jnp.asarray(self.record["observation"][: S + K])

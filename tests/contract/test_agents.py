@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 from agents.config import OptimizerConfig
+from agents.model import ModelConfig
+from agents.muzero.config import GumbelSearchConfig
+from agents.q_learning.config import ExplorationConfig
 from environments.factory import make_environment
 from experiments import runner
 from experiments.presets import make_preset
@@ -293,6 +296,66 @@ def catch_ppo(config):
   return with_budget(config, agent, num_environments=32, steps=120_000)
 
 
+def catch_ppg(config):
+  """As `catch_ppo`, and after every 4 rollouts 2 passes over 128 segments of 16 steps."""
+  optimizer = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8, max_gradient_norm=0.0)
+  agent = dataclasses.replace(
+    config.agent,
+    backbone=ResNetConfig(stem_kernels=(4,), stem_strides=(4,), stem_channels=(16,), blocks=0),
+    hidden=64,
+    rollout_length=16,
+    rollouts_per_phase=4,
+    policy_epochs=2,
+    value_epochs=2,
+    num_minibatches=4,
+    auxiliary_epochs=2,
+    auxiliary_minibatches=16,
+    gradient_chunk=0,
+    discount=0.95,
+    optimizer=optimizer,
+    auxiliary_optimizer=optimizer,
+  )
+  return with_budget(config, agent, num_environments=32, steps=120_000)
+
+
+def small_world_model(config):
+  """What both agents that learn from sequences need for Catch; small, so that it compiles fast."""
+  return {
+    "backbone": ResNetConfig(stem_kernels=(4,), stem_strides=(4,), stem_channels=(16,), blocks=0),
+    "model": ModelConfig(dynamics_blocks=0, head_channels=8, hidden=64),
+    "sequences": dataclasses.replace(
+      config.agent.sequences,
+      starts=4,
+      unroll_steps=3,
+      bootstrap_steps=3,
+      batch_size=128,
+      capacity=19_200,
+      min_size=960,
+      samples_per_insert=12.0,
+    ),
+    "rollout_length": 16,
+    "discount": 0.95,
+    "target_interval": 50,
+    "optimizer": OptimizerConfig(
+      learning_rate=2e-3, adam_epsilon=1e-8, max_gradient_norm=5.0, weight_decay=0.0
+    ),
+  }
+
+
+def catch_muzero(config):
+  """Three simulations over three actions."""
+  search = GumbelSearchConfig(num_simulations=3, max_considered_actions=3)
+  agent = dataclasses.replace(config.agent, search=search, **small_world_model(config))
+  return with_budget(config, agent, num_environments=16, steps=16_384)
+
+
+def catch_q_learning(config):
+  """The same without planning."""
+  exploration = ExplorationConfig(decay_steps=8_192, final_epsilon=0.1)
+  agent = dataclasses.replace(config.agent, exploration=exploration, **small_world_model(config))
+  return with_budget(config, agent, num_environments=16, steps=16_384)
+
+
 def with_budget(config, agent, *, num_environments, steps):
   """Returns a configuration of a run on Catch with evaluations at its start and end only."""
   return dataclasses.replace(
@@ -313,7 +376,12 @@ def with_budget(config, agent, *, num_environments, steps):
 
 
 # How each agent learns Catch, in well under three minutes on two cores.
-CATCH = {"ppo": catch_ppo}
+CATCH = {
+  "ppo": catch_ppo,
+  "ppg": catch_ppg,
+  "muzero": catch_muzero,
+  "q_learning": catch_q_learning,
+}
 
 
 @pytest.mark.slow
