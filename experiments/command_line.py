@@ -14,9 +14,14 @@ COMMANDS = {
   "train": "one run, in one directory",
   "compare": "a comparison of agents and level distributions, with a report",
   "evaluate": "evaluate a checkpoint",
+  "export": "write a checkpoint's parameters as a dm-haiku tree",
+  "import": "make a run that starts from the parameters in a dm-haiku tree",
   "report": "write the report page of finished or unfinished runs",
   "benchmark": "speed and memory of each stage of a run",
 }
+
+# Modules that are not called like their command: `import` is no name in Python.
+MODULES = {"export": "haiku_export", "import": "haiku_import"}
 
 USAGE = "usage: procplan COMMAND [OPTIONS]\n\n" + "\n".join(
   f"  {name:<10} {text}" for name, text in COMMANDS.items()
@@ -30,7 +35,8 @@ def run_command(arguments: Sequence[str]) -> int:
     return 0
   if arguments[0] not in COMMANDS:
     raise unknown("command", arguments[0], COMMANDS)
-  return importlib.import_module(f"experiments.{arguments[0]}").main(arguments[1:])
+  module = MODULES.get(arguments[0], arguments[0])
+  return importlib.import_module(f"experiments.{module}").main(arguments[1:])
 
 
 def main() -> None:

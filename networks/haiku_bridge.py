@@ -90,12 +90,12 @@ def _leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, np.ndarray]]:
 def _check(found: Mapping[Path, np.ndarray], wanted: Mapping[Path, tuple[int, ...]]) -> None:
   """Raises ParameterMismatchError unless `found` has exactly the wanted parameters."""
   problems = [
-    f"missing: {'/'.join(path)}, {_form(DTYPE, shape)}"
+    f"missing: {_name(path)}, {_form(DTYPE, shape)}"
     for path, shape in wanted.items()
     if path not in found
   ]
   for path, array in found.items():
-    name = "/".join(path)
+    name = _name(path)
     if path not in wanted:
       problems.append(f"superfluous: {name}, {_form(array.dtype, array.shape)}")
       continue
@@ -105,6 +105,10 @@ def _check(found: Mapping[Path, np.ndarray], wanted: Mapping[Path, tuple[int, ..
       problems.append(f"wrong dtype: {name} is {array.dtype}, must be {DTYPE}")
   if problems:
     raise ParameterMismatchError(problems)
+
+
+def _name(path: Path) -> str:
+  return "/".join(filter(None, path))
 
 
 def _form(dtype: np.dtype, shape: tuple[int, ...]) -> str:

@@ -1,10 +1,12 @@
 """Which parameter is which: names in dm-haiku, names in flax, and shapes.
 
-Every parameter of the backbones, heads, actor-critic and world model stands in a table
+Every parameter of the backbones, heads, actor-critics and world model stands in a table
 that follows from the config alone. The Haiku side is what modules that make their children
 in `__init__` are called, with the names given here; neither library is imported.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
@@ -127,31 +129,64 @@ def head_names(place: Place, *, features: int, outputs: int) -> Names:
   return Place(place.module, (*place.path, "dense")).weights((features, outputs))
 
 
-def actor_critic_names(
-  config: BackboneConfig,
-  *,
-  observation_shape: tuple[int, int, int],
-  num_actions: int,
-  hidden: int,
+class ActorCriticSizes(NamedTuple):
+  """What settles an actor-critic's parameters beside its backbones."""
+
+  observation_shape: tuple[int, int, int]  # (H, W, C)
+  num_actions: int  # A
+  hidden: int  # width of a dense layer
+
+
+def actor_critic_names(config: BackboneConfig, sizes: ActorCriticSizes) -> Names:
+  """Returns the table of `SharedActorCritic`, in Haiku `actor_critic`."""
+  place = Place("actor_critic")
+  return (
+    *_trunk_names(place, config, sizes),
+    *_actor_critic_head_names(place, sizes, {"policy": sizes.num_actions, "value": 1}),
+  )
+
+
+def phasic_names(
+  config: BackboneConfig, sizes: ActorCriticSizes, *, trunks: tuple[str, ...]
 ) -> Names:
-  """Returns the table of `SharedActorCritic`, in Haiku `actor_critic`.
+  """Returns the table of an actor-critic with an auxiliary value head, in Haiku
+  `phasic_actor_critic`.
 
   Args:
-    config: of the backbone.
-    observation_shape: (H, W, C).
-    num_actions: A.
-    hidden: width of the dense layer.
+    config: of every backbone.
+    sizes: of the rest.
+    trunks: an entry of `PHASIC_TRUNK_NAMES`.
   """
-  place = Place("actor_critic")
-  height, width, channels = latent_shape(config, observation_shape)
+  place = Place("phasic_actor_critic")
+  names: Names = ()
+  for trunk in trunks:
+    names += _trunk_names(place.child(trunk, trunk), config, sizes)
+  outputs = {"policy": sizes.num_actions, "value": 1, "auxiliary_value": 1}
+  return names + _actor_critic_head_names(place, sizes, outputs)
+
+
+PHASIC_TRUNK_NAMES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
+  {"dual": ("policy_trunk", "value_trunk"), "shared": ("trunk",), "detached": ("trunk",)}
+)
+
+
+def _trunk_names(place: Place, config: BackboneConfig, sizes: ActorCriticSizes) -> Names:
+  """Backbone and dense layer."""
+  backbone = place.child("backbone", "backbone")
+  height, width, channels = latent_shape(config, sizes.observation_shape)
   return (
-    *backbone_names(
-      place.child("backbone", "backbone"), config, frame_channels=observation_shape[2]
-    ),
-    *place.child("linear", "dense").weights((height * width * channels, hidden)),
-    *head_names(place.child("policy_head", "policy"), features=hidden, outputs=num_actions),
-    *head_names(place.child("value_head", "value"), features=hidden, outputs=1),
+    *backbone_names(backbone, config, frame_channels=sizes.observation_shape[2]),
+    *place.child("linear", "dense").weights((height * width * channels, sizes.hidden)),
   )
+
+
+def _actor_critic_head_names(
+  place: Place, sizes: ActorCriticSizes, outputs: Mapping[str, int]
+) -> Names:
+  names: Names = ()
+  for head, size in outputs.items():
+    names += head_names(place.child(f"{head}_head", head), features=sizes.hidden, outputs=size)
+  return names
 
 
 class WorldModelSizes(NamedTuple):

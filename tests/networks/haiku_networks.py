@@ -122,6 +122,41 @@ class ActorCritic(hk.Module):
     return self.policy_head(x), jnp.squeeze(self.value_head(x), axis=-1)
 
 
+class Trunk(hk.Module):
+  """A backbone, flattened, and one hidden layer."""
+
+  def __init__(self, make_backbone, hidden, name):
+    super().__init__(name)
+    self.backbone = make_backbone("backbone")
+    self.linear = hk.Linear(hidden, name="linear")
+
+  def __call__(self, frames):
+    return jax.nn.relu(self.linear(hk.Flatten()(self.backbone(frames))))
+
+
+class PhasicActorCritic(hk.Module):
+  """Cobbe et al. 2021: a policy with an auxiliary value, and a value.
+
+  The value has a trunk of its own (dual), the policy's (shared), or reads the policy's
+  without a say in it (detached).
+  """
+
+  def __init__(self, make_backbone, num_actions, hidden, *, arch, name="phasic_actor_critic"):
+    super().__init__(name)
+    self.arch = arch
+    names = ["policy_trunk", "value_trunk"] if arch == "dual" else ["trunk"]
+    self.trunks = [Trunk(make_backbone, hidden, each) for each in names]
+    self.policy_head = hk.Linear(num_actions, name="policy_head")
+    self.value_head = hk.Linear(1, name="value_head")
+    self.auxiliary_value_head = hk.Linear(1, name="auxiliary_value_head")
+
+  def __call__(self, frames):
+    hidden = [trunk(frames) for trunk in self.trunks]
+    of_value = jax.lax.stop_gradient(hidden[0]) if self.arch == "detached" else hidden[-1]
+    value, auxiliary = self.value_head(of_value), self.auxiliary_value_head(hidden[0])
+    return self.policy_head(hidden[0]), value.ravel(), auxiliary.ravel()
+
+
 class HeadFeatures(hk.Module):
   """A 1x1 convolution, norm and relu, then a hidden layer over all positions."""
 
@@ -158,7 +193,10 @@ def min_max_scaled(latent):
   """Schrittwieser et al. 2020, appendix G: every state to [0, 1]."""
 
   def scaled(state):
-    low, high = state.min(), state.max()
+    # By position: where XLA computes a state twice, `state == state.max()` need not hold in
+    # the gradient of `max`, which is then lost or NaN.
+    flat = state.ravel()
+    low, high = flat[jnp.argmin(flat)], flat[jnp.argmax(flat)]
     return (state - low) / (high - low + 1e-5)
 
   return jax.vmap(scaled)(latent)
