@@ -113,7 +113,8 @@ def test_a_restored_actor_continues_as_if_it_had_never_stopped(act):
     actor.collect(PARAMS, base_key=KEY, rollout=0)
   state = stopped.save_state()
   continued = make_actor(act)
-  continued.collect(PARAMS, base_key=KEY, rollout=7)  # has a past of its own
+  for rollout in (7, 8):  # it has another past
+    continued.collect(PARAMS, base_key=KEY, rollout=rollout)
   continued.restore_state(*state)
   for rollout in (1, 2):
     a, episodes_a = kept.collect(PARAMS, base_key=KEY, rollout=rollout)
