@@ -6,7 +6,8 @@ import signal
 import sys
 import time
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
 from experiments.processes import (
