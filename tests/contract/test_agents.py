@@ -5,6 +5,8 @@ Its `smoke` preset says how small it can be; it is run on Catch, whose frames ar
 
 import dataclasses
 import json
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +22,14 @@ from experiments import runner
 from experiments.presets import make_preset
 from experiments.registry import AGENTS, agent_name, make_agent
 from networks.config import ResNetConfig
+from replay.interface import Trajectory
 from training import sharding
-from training.actor import Actor, CompiledAct
 from training.checkpoint import Checkpoints, Snapshot
 from training.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 
 KEY = jax.random.key(0)
-MAX_ROLLOUTS = 200  # until every phase has learnt
 
 
 def smoke(name):
@@ -47,41 +48,49 @@ def two_devices():
 
 
 class Case:
-  """An agent, an environment, and the first record and batch of each of its phases."""
+  """An agent with its smoke run's configuration, and frames to act on."""
 
   def __init__(self, name):
     self.config = smoke(name)
-    self.environment = make_environment(
+    environment = make_environment(
       "catch",
       levels=self.config.environment.level_distribution,
       num_environments=self.config.environment.num_environments,
       seed=0,
     )
-    self.spec = self.environment.spec
+    self.spec = environment.spec
+    self.observation = environment.observe().observation
     self.agent = make_agent(self.config.agent, self.spec, total_environment_steps=1_000_000)
-    self.observation = self.environment.observe().observation
+    self.act = jax.jit(self.agent.act)
+    self.act_greedy = jax.jit(self.agent.act_greedy)
 
-  def first_batches(self):
-    """Collects on one device until every phase has learnt; returns state and batch of each."""
-    mesh = one_device()
-    learner = Learner(self.agent, mesh=mesh, seed=0)
-    act = CompiledAct(self.agent.act, mesh)
-    actor = Actor(self.environment, act, rollout_length=self.agent.rollout_length)
-    sources = runner.make_sources(self.agent, mesh=mesh, seed=0)
-    found = {}
-    for rollout in range(MAX_ROLLOUTS):
-      trajectory, _ = actor.collect(learner.publish(), base_key=KEY, rollout=rollout)
-      record = learner.postprocess(trajectory)
-      for index, source in enumerate(sources):
-        source.add(record)
-        while source.updates_due():
-          batch = learner.make_targets(index, source.draw(), draw=rollout)
-          if index not in found:
-            found[index] = jax.tree.map(np.asarray, (learner.state, batch))
-          learner.update(index, batch, draw=rollout)
-      if len(found) == len(sources):
-        return found
-    raise AssertionError(f"after {MAX_ROLLOUTS} rollouts only phases {sorted(found)} have learnt")
+
+@dataclasses.dataclass
+class SmokeRun:
+  """A run of the real loop, and the first of everything that came by, as numpy."""
+
+  directory: Path
+  trajectory: Trajectory  # the first
+  state: Any  # when it arrived
+  batches: dict  # by phase: the state and the batch of its first draw
+
+
+def watched(monkeypatch, run: SmokeRun) -> None:
+  """Makes the learner keep what it is first given."""
+  postprocess, update = Learner.postprocess, Learner.update
+
+  def watched_postprocess(learner, trajectory):
+    if run.trajectory is None:
+      run.trajectory, run.state = trajectory, jax.tree.map(np.array, learner.state)
+    return postprocess(learner, trajectory)
+
+  def watched_update(learner, index, batch, *, draw):
+    if index not in run.batches:
+      run.batches[index] = jax.tree.map(np.array, (learner.state, batch))
+    return update(learner, index, batch, draw=draw)
+
+  monkeypatch.setattr(Learner, "postprocess", watched_postprocess)
+  monkeypatch.setattr(Learner, "update", watched_update)
 
 
 @pytest.fixture(scope="module", params=sorted(AGENTS))
@@ -96,16 +105,42 @@ def state(case):
 
 
 @pytest.fixture(scope="module")
-def batches(case):
-  return case.first_batches()
+def finished(case, tmp_path_factory):
+  """The agent's smoke run, made by the real loop on two devices."""
+  directory = tmp_path_factory.mktemp("runs") / agent_name(case.config.agent)
+  run = SmokeRun(directory, None, None, {})
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    watched(monkeypatch, run)
+    assert runner.run(case.config, directory, command=["test"]) == 0
+  names = [phase.name for phase in case.agent.phases]
+  assert len(run.batches) == len(names), f"of {names} only {sorted(run.batches)} have learnt"
+  return run
 
 
 @pytest.fixture(scope="module")
-def finished(case, tmp_path_factory):
-  """The directory of the agent's smoke run, made by the real loop on two devices."""
-  directory = tmp_path_factory.mktemp("runs") / agent_name(case.config.agent)
-  assert runner.run(case.config, directory, command=["test"]) == 0
-  return directory
+def learner(case):
+  return Learner(case.agent, mesh=two_devices(), seed=0)
+
+
+@pytest.fixture(scope="module")
+def updates(case, finished):
+  """Every phase's update of the first minibatch: state before, then (after, metrics) twice.
+
+  Once on one device and once on two.
+  """
+  results = []
+  for index, phase in enumerate(case.agent.phases):
+    state, batch = finished.batches[index]
+    size = jax.tree.leaves(batch)[0].shape[0]
+    assert {x.shape[0] for x in jax.tree.leaves(batch)} == {size}
+    minibatch = jax.tree.map(lambda x, n=size // phase.num_minibatches: x[:n], batch)
+    made = []
+    for mesh in (one_device(), two_devices()):
+      update = sharding.on_mesh(phase.update, mesh, results=sharding.REPLICATED)
+      placed = sharding.place(minibatch, mesh, sharding.BATCH_FIRST)
+      made.append(update(sharding.place(state, mesh, sharding.REPLICATED), placed, KEY))
+    results.append((state, *made))
+  return results
 
 
 def shapes(tree):
@@ -116,6 +151,10 @@ def assert_equal(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def assert_close(a, b):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), a, b)
+
+
 def test_the_state_can_be_made_abstractly(case, state):
   abstract = jax.eval_shape(case.agent.init, KEY)
   assert shapes(abstract) == shapes(state)
@@ -124,16 +163,15 @@ def test_the_state_can_be_made_abstractly(case, state):
     assert x.dtype in allowed, f"{jax.tree_util.keystr(path)} is {x.dtype}"
 
 
-def test_different_keys_give_different_networks(case, state):
-  other = case.agent.policy_params(jax.jit(case.agent.init)(jax.random.key(1)))
-  pairs = zip(jax.tree.leaves(case.agent.policy_params(state)), jax.tree.leaves(other), strict=True)
+def test_different_keys_give_different_networks(case, state, finished):
+  params = case.agent.policy_params
+  pairs = zip(jax.tree.leaves(params(state)), jax.tree.leaves(params(finished.state)), strict=True)
   assert any(not np.array_equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("greedy", [False, True], ids=["act", "act_greedy"])
-def test_acting(case, state, greedy):
-  act = case.agent.act_greedy if greedy else case.agent.act
-  output = jax.jit(act)(case.agent.policy_params(state), case.observation, KEY)
+@pytest.mark.parametrize("name", ["act", "act_greedy"])
+def test_acting(case, state, name):
+  output = getattr(case, name)(case.agent.policy_params(state), case.observation, KEY)
   b = case.spec.num_environments
   assert (output.action.shape, output.action.dtype) == ((b,), jnp.int32)
   assert output.action.min() >= 0
@@ -144,115 +182,97 @@ def test_acting(case, state, greedy):
 
 
 def test_greedy_acting_does_not_depend_on_the_key(case, state):
-  act = jax.jit(case.agent.act_greedy)
   params = case.agent.policy_params(state)
-  actions = [act(params, case.observation, jax.random.key(seed)).action for seed in range(5)]
+  actions = [
+    case.act_greedy(params, case.observation, jax.random.key(seed)).action for seed in range(5)
+  ]
   for action in actions[1:]:
     np.testing.assert_array_equal(action, actions[0])
 
 
 def test_acting_explores(case, state):
-  act = jax.jit(case.agent.act)
   params = case.agent.policy_params(state)
-  actions = [act(params, case.observation, jax.random.key(seed)).action for seed in range(20)]
+  actions = [case.act(params, case.observation, jax.random.key(seed)).action for seed in range(20)]
   assert len({tuple(np.asarray(action).tolist()) for action in actions}) > 1
 
 
 def test_environments_are_independent_of_one_another(case, state):
-  """So that each device can act on its part alone."""
+  """So that each device can act on its part alone: what the others see changes nothing."""
   params, half = case.agent.policy_params(state), case.spec.num_environments // 2
-  act = jax.jit(case.agent.act_greedy)
-  whole = act(params, case.observation, KEY)
-  part = act(params, case.observation[:half], KEY)
-  np.testing.assert_array_equal(whole.action[:half], part.action)
-  for name, x in whole.extras.items():
-    np.testing.assert_allclose(x[:half], part.extras[name], rtol=1e-4, atol=1e-5)
+  others = case.observation.copy()
+  others[half:] = 255 - others[half:]
+  for act in (case.act, case.act_greedy):
+    before, after = (act(params, each, KEY) for each in (case.observation, others))
+    np.testing.assert_array_equal(before.action[:half], after.action[:half])
+    for name, x in before.extras.items():
+      np.testing.assert_allclose(x[:half], after.extras[name][:half], rtol=1e-5, atol=1e-6)
 
 
-def test_an_update_changes_values_and_nothing_else(case, batches):
-  for index, phase in enumerate(case.agent.phases):
-    state, batch = batches[index]
-    size = jax.tree.leaves(batch)[0].shape[0] // phase.num_minibatches
-    assert all(x.shape[0] == jax.tree.leaves(batch)[0].shape[0] for x in jax.tree.leaves(batch))
-    minibatch = jax.tree.map(lambda x, n=size: x[:n], batch)
-    after, metrics = jax.jit(phase.update)(state, minibatch, KEY)
-    assert shapes(after) == shapes(state)
-    assert jax.tree.structure(after) == jax.tree.structure(state)
-    params = case.agent.policy_params
-    moved = zip(jax.tree.leaves(params(state)), jax.tree.leaves(params(after)), strict=True)
+def test_an_update_changes_values_and_nothing_else(case, updates):
+  params = case.agent.policy_params
+  for phase, (before, (after, metrics), _) in zip(case.agent.phases, updates, strict=True):
+    assert shapes(after) == shapes(before)
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+    moved = zip(jax.tree.leaves(params(before)), jax.tree.leaves(params(after)), strict=True)
     assert any(not np.array_equal(a, b) for a, b in moved), f"{phase.name} learns nothing"
     for name, x in metrics.items():
       assert (x.shape, x.dtype) == ((), jnp.float32), name
       assert np.isfinite(x), name
 
 
-def test_an_update_on_two_devices_equals_one_on_one(case, batches):
-  for index, phase in enumerate(case.agent.phases):
-    state, batch = batches[index]
-    size = jax.tree.leaves(batch)[0].shape[0] // phase.num_minibatches
-    minibatch = jax.tree.map(lambda x, n=size: x[:n], batch)
-    results = []
-    for mesh in (one_device(), two_devices()):
-      update = sharding.on_mesh(phase.update, mesh, results=sharding.REPLICATED)
-      placed = sharding.place(minibatch, mesh, sharding.BATCH_FIRST)
-      after, metrics = update(sharding.place(state, mesh, sharding.REPLICATED), placed, KEY)
-      results.append(jax.tree.map(np.asarray, (case.agent.policy_params(after), metrics)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *results)
+def test_an_update_on_two_devices_equals_one_on_one(case, updates):
+  params = case.agent.policy_params
+  for _, (after, metrics), (other, other_metrics) in updates:
+    assert_close(params(other), params(after))
+    assert_close(other_metrics, metrics)
 
 
-def test_on_arrival_statistics_are_over_all_devices(case, state):
+def test_on_arrival_statistics_are_over_all_devices(case, finished):
   """`postprocess` may look at the whole batch: the devices must not see their part alone."""
-  actor = Actor(
-    make_environment(
-      "catch",
-      levels=case.config.environment.level_distribution,
-      num_environments=case.spec.num_environments,
-      seed=1,
-    ),
-    CompiledAct(case.agent.act, one_device()),
-    rollout_length=case.agent.rollout_length,
-  )
-  params = case.agent.policy_params(state)
-  trajectory, _ = actor.collect(params, base_key=KEY, rollout=0)
+  trajectory = finished.trajectory
   results = []
   for mesh in (one_device(), two_devices()):
-    learner = Learner(case.agent, mesh=mesh, seed=0)
-    record = learner.postprocess(trajectory)
-    results.append(jax.tree.map(np.asarray, (learner.state, record)))
-    for path, x in jax.tree_util.tree_leaves_with_path(record):
-      leading = (case.agent.rollout_length, case.spec.num_environments)
-      assert x.shape[:2] == leading, jax.tree_util.keystr(path)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *results)
+    specs = Trajectory(*(sharding.TIME_FIRST,) * 5, final_observation=sharding.BATCH_FIRST)
+    specs = specs._replace(extras=dict.fromkeys(trajectory.extras, sharding.TIME_FIRST))
+    postprocess = sharding.on_mesh(
+      case.agent.postprocess, mesh, results=(sharding.REPLICATED, sharding.TIME_FIRST)
+    )
+    placed = sharding.place(trajectory, mesh, specs)
+    results.append(postprocess(sharding.place(finished.state, mesh, sharding.REPLICATED), placed))
+  assert_close(*results)
+  leading = (case.agent.rollout_length, case.spec.num_environments)
+  for path, x in jax.tree_util.tree_leaves_with_path(results[1][1]):
+    assert x.shape[:2] == leading, jax.tree_util.keystr(path)
 
 
-def test_what_was_published_outlives_updates(case, batches):
+def test_what_was_published_outlives_updates(case, finished, learner):
   """The state is donated to `update`; params that share its buffers would be gone."""
-  learner = Learner(case.agent, mesh=two_devices(), seed=0)
   for index in range(len(case.agent.phases)):
     published = learner.publish()
     before = jax.tree.map(np.array, published)
-    batch = sharding.place(batches[index][1], two_devices(), sharding.BATCH_FIRST)
+    batch = sharding.place(finished.batches[index][1], two_devices(), sharding.BATCH_FIRST)
     learner.update(index, batch, draw=0)
     assert_equal(published, before)
-    CompiledAct(case.agent.act, two_devices())(published, case.observation, KEY)
 
 
-def test_a_saved_state_learns_on_as_if_it_had_stayed(case, batches, tmp_path):
-  mesh = two_devices()
-  learner = Learner(case.agent, mesh=mesh, seed=0)
-  batch = sharding.place(batches[0][1], mesh, sharding.BATCH_FIRST)
-  learner.update(0, batch, draw=0)
+def test_a_saved_state_learns_on_as_if_it_had_stayed(case, finished, learner, tmp_path):
+  batches = [
+    sharding.place(finished.batches[index][1], two_devices(), sharding.BATCH_FIRST)
+    for index in range(len(case.agent.phases))
+  ]
   checkpoints = Checkpoints(tmp_path, keep=1)
   checkpoints.save(1, Snapshot(learner.state, {"x": np.zeros(1)}, {}))
-  other = Learner(case.agent, mesh=mesh, seed=1)
-  _, snapshot = checkpoints.restore(other.state)
+  saved = jax.tree.map(np.array, learner.state)
+  metrics = [learner.update(index, batch, draw=1) for index, batch in enumerate(batches)]
+  stayed = jax.tree.map(np.array, learner.state)
+  _, snapshot = checkpoints.restore(learner.state)
   checkpoints.close()
-  assert_equal(snapshot.train_state, learner.state)
-  other = Learner(case.agent, mesh=mesh, seed=0)
-  other.state = snapshot.train_state
-  assert learner.update(0, batch, draw=1) == other.update(0, batch, draw=1)
-  assert_equal(other.state, learner.state)
-  assert set(other.compilations().values()) <= {0, 1}
+  assert_equal(snapshot.train_state, saved)
+  learner.state = snapshot.train_state
+  assert [learner.update(index, batch, draw=1) for index, batch in enumerate(batches)] == metrics
+  assert_equal(learner.state, stayed)
+  # A restored state is placed as the one before: nothing compiles again.
+  assert set(learner.compilations().values()) <= {0, 1}, learner.compilations()
 
 
 def read_rows(directory):
@@ -260,13 +280,13 @@ def read_rows(directory):
 
 
 def test_nothing_compiles_twice_in_a_run(finished):
-  compilations = json.loads((finished / "result.json").read_text())["compilations"]
+  compilations = json.loads((finished.directory / "result.json").read_text())["compilations"]
   assert {name: n for name, n in compilations.items() if n != 1} == {}
   assert {"act", "evaluation_act", "publish", "postprocess"} <= set(compilations)
 
 
 def test_every_phase_learns_in_a_smoke_run(case, finished):
-  rows = [row for row in read_rows(finished) if row["kind"] == "training"]
+  rows = [row for row in read_rows(finished.directory) if row["kind"] == "training"]
   for phase in case.agent.phases:
     mine = {name for row in rows for name in row if name.startswith(f"{phase.name}/")}
     assert f"{phase.name}/loss" in mine
@@ -274,10 +294,11 @@ def test_every_phase_learns_in_a_smoke_run(case, finished):
 
 
 def test_a_finished_run_is_not_run_again(case, finished, capsys):
-  before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.json*")}
-  assert runner.run(case.config, finished, command=["test"]) == 0
+  files = list(finished.directory.rglob("*.json*"))
+  before = [path.stat().st_mtime_ns for path in files]
+  assert runner.run(case.config, finished.directory, command=["test"]) == 0
   assert "is finished" in capsys.readouterr().out
-  assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.json*")} == before
+  assert [path.stat().st_mtime_ns for path in files] == before
 
 
 def catch_ppo(config):
