@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from networks.backbones import PreActivationBlock, make_backbone
 from networks.config import BackboneConfig
-from networks.convolution import convolution
 from networks.heads import CategoricalHead, PolicyHead
 
 
@@ -74,13 +73,7 @@ class _Features(nn.Module):
   @nn.compact
   def __call__(self, latent: jax.Array) -> jax.Array:
     """Maps `[B, h, w, D]` to `[B, hidden]`."""
-    x = nn.Conv(
-      self.channels,
-      (1, 1),
-      dtype=self.dtype,
-      conv_general_dilated=convolution,
-      name="conv",
-    )(latent)
+    x = nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="conv")(latent)
     x = nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))
     x = x.reshape((x.shape[0], -1))
     return nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="dense")(x))
@@ -99,10 +92,7 @@ class _Dynamics(nn.Module):
     channels = latent.shape[-1]
     planes = action_planes(action, num_actions=self.num_actions, like=latent)
     joined = jnp.concatenate([latent, planes], axis=-1)
-    join = nn.Conv(
-      channels, (3, 3), dtype=self.dtype, conv_general_dilated=convolution, name="join"
-    )
-    x = latent + join(joined)
+    x = latent + nn.Conv(channels, (3, 3), dtype=self.dtype, name="join")(joined)
     for i in range(self.blocks):
       x = PreActivationBlock(channels, self.dtype, name=f"block_{i}")(x)
     return nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))
