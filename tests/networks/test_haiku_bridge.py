@@ -7,6 +7,7 @@ takes the variance as E[x^2] - E[x]^2 and Haiku's as E[(x - E[x])^2].
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import subprocess
 import sys
 import types
@@ -22,12 +23,14 @@ import pytest
 
 from networks import config as backbones
 from networks import heads
-from networks.actor_critic import SharedActorCritic
+from networks.actor_critic import PHASIC_TRUNKS, SharedActorCritic
 from networks.backbones import make_backbone
 from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
 from networks.haiku_bridge import ParameterMismatchError, to_flax, to_haiku
 from networks.haiku_names import (
   LAYER_NORM_EPSILON,
+  PHASIC_TRUNK_NAMES,
+  ActorCriticSizes,
   Names,
   Place,
   WorldModelSizes,
@@ -36,8 +39,10 @@ from networks.haiku_names import (
   backbone_names,
   head_names,
   latent_shape,
+  phasic_names,
   planning_names,
 )
+from networks.initialisers import row_normalised_trunk
 from networks.world_model import WorldModel
 
 TOLERANCES = {"float64": 1e-11, "float32": 2e-5}
@@ -99,9 +104,29 @@ def backbone_case(config: BackboneConfig) -> Case:
 def actor_critic_case(config: BackboneConfig) -> Case:
   sizes = {"num_actions": 5, "hidden": 7}
   return Case(
-    names=actor_critic_names(config, observation_shape=FRAME, **sizes),
+    names=actor_critic_names(config, ActorCriticSizes(FRAME, **sizes)),
     haiku=lambda x: oracle.ActorCritic(haiku_backbone(config), **sizes)(x),
     flax=lambda variables, x: tuple(SharedActorCritic(config, **sizes).apply(variables, x)),
+    inputs=(frames(),),
+  )
+
+
+def flax_phasic(config: BackboneConfig, arch: str, **sizes: int) -> nn.Module:
+  return PHASIC_TRUNKS[arch](
+    config,
+    **sizes,
+    initialisers=row_normalised_trunk(config),
+    head_init=nn.initializers.zeros_init(),
+  )
+
+
+def phasic_case(arch: str, config: BackboneConfig) -> Case:
+  sizes = {"num_actions": 5, "hidden": 7}
+  network = flax_phasic(config, arch, **sizes)
+  return Case(
+    names=phasic_names(config, ActorCriticSizes(FRAME, **sizes), trunks=PHASIC_TRUNK_NAMES[arch]),
+    haiku=lambda x: oracle.PhasicActorCritic(haiku_backbone(config), **sizes, arch=arch)(x),
+    flax=lambda variables, x: tuple(network.apply(variables, x)),
     inputs=(frames(),),
   )
 
@@ -173,6 +198,12 @@ CASES: dict[str, Callable[[str], Case]] = {
     for what, make in (("actor-critic", actor_critic_case), ("planning", planning_case))
     for kind, config in (("resnet", RESNETS["laptop's-stem"]), ("impala", IMPALAS["two-stacks"]))
   },
+  **{
+    f"phasic, {arch}": lambda dtype, arch=arch: phasic_case(
+      arch, in_dtype(IMPALAS["one-stack"], dtype)
+    )
+    for arch in PHASIC_TRUNKS
+  },
   "action values, resnet": lambda dtype: action_value_case(
     in_dtype(RESNETS["one-stem-convolution"], dtype)
   ),
@@ -215,7 +246,7 @@ def random_params(case: Case) -> dict[str, dict[str, np.ndarray]]:
   return jax.tree.map(lambda x: draw(x.shape), haiku_shapes(case))
 
 
-def outputs_and_gradients(apply, params, inputs):
+def outputs_and_gradients(apply, params, inputs, *, options):
   """Outputs, and the gradients of their sum with fixed random weights."""
 
   def loss(params):
@@ -226,9 +257,7 @@ def outputs_and_gradients(apply, params, inputs):
     )
     return total, outputs
 
-  lowered = jax.jit(jax.grad(loss, has_aux=True)).lower(params)
-  # Compiling takes nearly all of the time: without optimisations a third of it.
-  compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+  compiled = jax.jit(jax.grad(loss, has_aux=True)).lower(params).compile(options)
   gradients, outputs = compiled(params)
   return jax.device_get((jax.tree.leaves(outputs), gradients))
 
@@ -241,14 +270,14 @@ def assert_close(ours, theirs, dtype):
   np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCES[dtype] * largest)
 
 
-def compare(case: Case, dtype: str) -> None:
-  """Checks outputs and every parameter's gradient."""
+def compare(case: Case, dtype: str, *, options: dict[str, Any] | None = None) -> None:
+  """Checks outputs and every parameter's gradient, with XLA's compiler options."""
   params = random_params(case)
   variables = to_flax(params, case.names)
   params, variables = jax.tree.map(lambda x: x.astype(dtype), (params, variables))
   apply = hk.without_apply_rng(hk.transform(case.haiku)).apply
-  ours, our_gradients = outputs_and_gradients(case.flax, variables, case.inputs)
-  theirs, their_gradients = outputs_and_gradients(apply, params, case.inputs)
+  ours, our_gradients = outputs_and_gradients(case.flax, variables, case.inputs, options=options)
+  theirs, their_gradients = outputs_and_gradients(apply, params, case.inputs, options=options)
   for a, b in zip(ours, theirs, strict=True):
     assert_close(a, b, dtype)
   for each in case.names:
@@ -259,9 +288,27 @@ def compare(case: Case, dtype: str) -> None:
 
 
 @pytest.mark.usefixtures("wide")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "planning, impala"])
 def test_equal_outputs_and_gradients_in_float64(name):
   compare(CASES[name]("float64"), "float64")
+
+
+@pytest.mark.usefixtures("wide")
+def test_equal_outputs_and_gradients_of_planning_on_impala():
+  """Each operation by itself; the test below says why."""
+  options = {"xla_disable_hlo_passes": "fusion"}
+  compare(CASES["planning, impala"]("float64"), "float64", options=options)
+
+
+@pytest.mark.xfail(
+  strict=False,
+  reason="the gradients of min and max in scale_to_unit_interval are found by equality, which "
+  "fails where XLA:CPU's fusions compute a latent twice and round it differently",
+)
+@pytest.mark.usefixtures("wide")
+def test_equal_outputs_and_gradients_of_planning_on_impala_as_xla_fuses_it():
+  """Not strict: what is computed twice depends on XLA's version and on the processor."""
+  compare(CASES["planning, impala"]("float64"), "float64")
 
 
 @pytest.mark.parametrize("name", IN_FLOAT32)
@@ -281,15 +328,27 @@ def test_the_comparison_finds_two_blocks_that_are_exchanged():
     compare(case._replace(names=wrong), "float32")
 
 
+def assert_names_fit(names: Names, apply: Callable, init: Callable, inputs: tuple) -> None:
+  """Checks a table against the shapes of what each library initialises; computes nothing."""
+  key = jax.random.key(0)
+  leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(init, key, *inputs)["params"])
+  in_flax = {tuple(step.key for step in path): x.shape for path, x in leaves}
+  assert {each.path: each.shape for each in names} == in_flax
+  tree = jax.eval_shape(hk.transform(apply).init, key, *inputs)
+  in_haiku = {(module, n): x.shape for module, xs in tree.items() for n, x in xs.items()}
+  assert {(each.module, each.name): each.shape for each in names} == in_haiku
+  assert len(in_flax) == len(in_haiku) == len(names)
+
+
+SHAPE = (64, 64, 3)
+PROCGEN_FRAME = jnp.zeros((1, *SHAPE), jnp.uint8)
+
+
 @pytest.mark.parametrize("name", backbones.BACKBONES)
-def test_names_are_those_of_both_libraries_at_full_size(name):
-  """Shapes of what each library initialises; nothing is computed."""
+def test_names_of_world_models_are_those_of_both_libraries(name):
   config = backbones.BACKBONES[name]()
-  shape, key = (64, 64, 3), jax.random.key(0)
-  sizes = WorldModelSizes(shape, 1, 16, 128, 15, 201, 151)
-  model = flax_world_model(config, sizes)
-  frame, action = jnp.zeros((1, *shape), jnp.uint8), jnp.zeros((1,), jnp.int32)
-  actor_critic = SharedActorCritic(config, num_actions=15, hidden=256)
+  sizes = WorldModelSizes(SHAPE, 1, 16, 128, 15, 201, 151)
+  model, inputs = flax_world_model(config, sizes), (PROCGEN_FRAME, jnp.zeros((1,), jnp.int32))
 
   def plan(x, action):
     return haiku_world_model(config, sizes).plan(x, action[None])
@@ -297,38 +356,43 @@ def test_names_are_those_of_both_libraries_at_full_size(name):
   def take(x, action):
     return haiku_world_model(config, sizes).action_value(x, action)
 
-  def act(x):
-    return oracle.ActorCritic(haiku_backbone(config), num_actions=15, hidden=256)(x)
+  for names, apply, method in (
+    (planning_names(config, sizes), plan, WorldModel.planning_parts),
+    (action_value_names(config, sizes), take, WorldModel.action_value_parts),
+  ):
+    assert_names_fit(names, apply, functools.partial(model.init, method=method), inputs)
 
-  kinds = [
-    (planning_names(config, sizes), plan, (frame, action)),
-    (action_value_names(config, sizes), take, (frame, action)),
-    (
-      actor_critic_names(config, observation_shape=shape, num_actions=15, hidden=256),
-      act,
-      (frame,),
-    ),
-  ]
-  ours = [
-    jax.eval_shape(lambda: model.init(key, frame, action, method=WorldModel.planning_parts)),
-    jax.eval_shape(lambda: model.init(key, frame, action, method=WorldModel.action_value_parts)),
-    jax.eval_shape(lambda: actor_critic.init(key, frame)),
-  ]
-  for (names, apply, inputs), variables in zip(kinds, ours, strict=True):
-    leaves = jax.tree_util.tree_leaves_with_path(variables["params"])
-    in_flax = {tuple(step.key for step in path): x.shape for path, x in leaves}
-    assert {each.path: each.shape for each in names} == in_flax
-    tree = jax.eval_shape(hk.transform(apply).init, key, *inputs)
-    in_haiku = {(module, n): x.shape for module, xs in tree.items() for n, x in xs.items()}
-    assert {(each.module, each.name): each.shape for each in names} == in_haiku
-    assert len(in_flax) == len(in_haiku) == len(names)
+
+@pytest.mark.parametrize("name", ["laptop", "impala"])
+def test_names_of_actor_critics_are_those_of_both_libraries(name):
+  config, sizes = backbones.BACKBONES[name](), {"num_actions": 15, "hidden": 256}
+
+  def act(x):
+    return oracle.ActorCritic(haiku_backbone(config), **sizes)(x)
+
+  network = SharedActorCritic(config, **sizes)
+  names = actor_critic_names(config, ActorCriticSizes(SHAPE, **sizes))
+  assert_names_fit(names, act, network.init, (PROCGEN_FRAME,))
+
+
+@pytest.mark.parametrize("arch", PHASIC_TRUNKS)
+def test_names_of_phasic_trunks_are_those_of_both_libraries(arch):
+  config, sizes = backbones.impala(), {"num_actions": 15, "hidden": 256}
+
+  def act(x):
+    return oracle.PhasicActorCritic(haiku_backbone(config), **sizes, arch=arch)(x)
+
+  names = phasic_names(config, ActorCriticSizes(SHAPE, **sizes), trunks=PHASIC_TRUNK_NAMES[arch])
+  assert_names_fit(names, act, flax_phasic(config, arch, **sizes).init, (PROCGEN_FRAME,))
+
+
+def test_every_phasic_trunk_has_names():
+  assert set(PHASIC_TRUNK_NAMES) == set(PHASIC_TRUNKS)
 
 
 def test_the_actor_critic_has_the_published_number_of_parameters():
   """626,256: Procgen's network (Cobbe et al. 2020) with 15 actions."""
-  names = actor_critic_names(
-    backbones.impala(), observation_shape=(64, 64, 3), num_actions=15, hidden=256
-  )
+  names = actor_critic_names(backbones.impala(), ActorCriticSizes(SHAPE, 15, 256))
   assert sum(np.prod(each.shape, dtype=int) for each in names) == 626_256
 
 
