@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from agents.config import OptimizerConfig
+from agents.config import OptimizerConfig, SelfSupervisionConfig
 from agents.model import ModelConfig
 from agents.muzero.config import GumbelSearchConfig, MuZeroConfig
 from agents.ppg.config import PPGConfig
@@ -279,6 +279,30 @@ class RecordedCheckpoints(Checkpoints):
   def save(self, step, snapshot):
     assert step == 0
     self.saved = snapshot
+
+
+def test_heads_without_names_are_told_and_begin_anew(tmp_path, capsys):
+  """MuZero with a self-supervised loss: the network travels, the loss's heads do not."""
+  agent = dataclasses.replace(
+    AGENT_CONFIGS["muzero"],
+    self_supervision=SelfSupervisionConfig(spr_coefficient=1.0, hidden=4, projection_size=3),
+  )
+  config = dataclasses.replace(experiment("muzero"), agent=agent)
+  file, again, out = tmp_path / "file.npz", tmp_path / "again.npz", tmp_path / "run"
+  tree = random_tree(config)
+  write_haiku_file(file, tree, header={"config": to_mapping(config)})
+  assert run_command(["import", str(file), "--out", str(out)]) == 0
+  state = train_state(out)
+  assert set(state.params) == {"params", "self_supervision"}
+  imported = to_flax(tree, parameter_names(config, spec_of(config)))
+  for params in (state.params, state.target_params):
+    assert equal(params["params"], imported["params"])
+    assert equal(params["self_supervision"], state.params["self_supervision"])
+  capsys.readouterr()
+  assert run_command(["export", str(out), "--to", str(again)]) == 0
+  assert "left out, because they have no Haiku names: self_supervision" in capsys.readouterr().out
+  assert read_header(again)["left_out"] == ["self_supervision"]
+  assert equal(read_haiku_file(again), tree)
 
 
 def test_fields_on_top_of_the_recorded_configuration(exported, tmp_path):
