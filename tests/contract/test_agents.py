@@ -319,22 +319,22 @@ def catch_ppo(config):
 
 def catch_ppg(config):
   """As `catch_ppo`, and after every 4 rollouts 2 passes over 128 segments of 16 steps."""
-  optimizer = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8, max_gradient_norm=0.0)
+  auxiliary = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8, max_gradient_norm=0.0)
   agent = dataclasses.replace(
     config.agent,
     backbone=ResNetConfig(stem_kernels=(4,), stem_strides=(4,), stem_channels=(32,), blocks=0),
     hidden=128,
     rollout_length=16,
     rollouts_per_phase=4,
-    policy_epochs=2,
+    policy_epochs=3,
     value_epochs=2,
     num_minibatches=4,
     auxiliary_epochs=2,
     auxiliary_minibatches=16,
     gradient_chunk=0,
     discount=0.95,
-    optimizer=optimizer,
-    auxiliary_optimizer=optimizer,
+    optimizer=dataclasses.replace(auxiliary, learning_rate=2e-3, max_gradient_norm=0.5),
+    auxiliary_optimizer=auxiliary,
   )
   return with_budget(config, agent, num_environments=32, steps=160_000)
 
