@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from networks.backbones import PreActivationBlock, make_backbone
 from networks.config import BackboneConfig
+from networks.convolution import convolution
 from networks.heads import CategoricalHead, PolicyHead
 
 
@@ -33,7 +34,8 @@ def scale_to_unit_interval(latent: jax.Array, *, epsilon: float = 1e-5) -> jax.A
 
     (s - min s) / (max s - min s + epsilon)
 
-  Minimum and maximum are over positions and channels of one batch entry.
+  Minimum and maximum are over positions and channels of one batch entry; gradients pass
+  through both, to the first entry that has the extreme value.
 
   Args:
     latent: `[B, h, w, D]`.
@@ -42,10 +44,22 @@ def scale_to_unit_interval(latent: jax.Array, *, epsilon: float = 1e-5) -> jax.A
   Returns:
     `[B, h, w, D]`.
   """
-  axes = (1, 2, 3)
-  low = jnp.min(latent, axis=axes, keepdims=True)
-  high = jnp.max(latent, axis=axes, keepdims=True)
-  return (latent - low) / (high - low + jnp.asarray(epsilon, latent.dtype))
+  rows = latent.reshape((latent.shape[0], -1))
+  low = _entries_at(rows, jnp.argmin(rows, axis=1))
+  high = _entries_at(rows, jnp.argmax(rows, axis=1))
+  scaled = (rows - low) / (high - low + jnp.asarray(epsilon, latent.dtype))
+  return scaled.reshape(latent.shape)
+
+
+def _entries_at(rows: jax.Array, index: jax.Array) -> jax.Array:
+  """Picks one entry of each row, `[B, D]` and `[B]` to `[B, 1]`; its gradient is one entry's.
+
+  `jnp.min` and `jnp.max` look for the entry again in the backward pass, by equality. XLA:CPU
+  may compute the rows twice, in two fusions that round differently: then no entry is equal,
+  and the gradient is 0/0.
+  """
+  chosen = jax.nn.one_hot(index, rows.shape[1], dtype=bool)
+  return jnp.sum(jnp.where(chosen, rows, 0), axis=1, keepdims=True)
 
 
 def action_planes(action: jax.Array, *, num_actions: int, like: jax.Array) -> jax.Array:
@@ -73,7 +87,13 @@ class _Features(nn.Module):
   @nn.compact
   def __call__(self, latent: jax.Array) -> jax.Array:
     """Maps `[B, h, w, D]` to `[B, hidden]`."""
-    x = nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="conv")(latent)
+    x = nn.Conv(
+      self.channels,
+      (1, 1),
+      dtype=self.dtype,
+      conv_general_dilated=convolution,
+      name="conv",
+    )(latent)
     x = nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))
     x = x.reshape((x.shape[0], -1))
     return nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="dense")(x))
@@ -92,7 +112,10 @@ class _Dynamics(nn.Module):
     channels = latent.shape[-1]
     planes = action_planes(action, num_actions=self.num_actions, like=latent)
     joined = jnp.concatenate([latent, planes], axis=-1)
-    x = latent + nn.Conv(channels, (3, 3), dtype=self.dtype, name="join")(joined)
+    join = nn.Conv(
+      channels, (3, 3), dtype=self.dtype, conv_general_dilated=convolution, name="join"
+    )
+    x = latent + join(joined)
     for i in range(self.blocks):
       x = PreActivationBlock(channels, self.dtype, name=f"block_{i}")(x)
     return nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))

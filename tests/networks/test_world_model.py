@@ -1,0 +1,50 @@
+import jax
+import jax.numpy as jnp
+from jax.test_util import check_grads
+import numpy as np
+import pytest
+
+from networks.world_model import action_planes, scale_to_unit_interval
+
+
+def latents(seed=0, shape=(3, 2, 2, 5)):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def test_every_latent_is_scaled_by_its_own_extremes():
+  latent = latents()
+  scaled = scale_to_unit_interval(latent, epsilon=1e-5)
+  for ours, x in zip(scaled, np.asarray(latent, np.float64), strict=True):
+    expected = (x - x.min()) / (x.max() - x.min() + 1e-5)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_latent_becomes_zero_and_its_gradient_is_finite():
+  latent = jnp.full((2, 2, 2, 3), 0.7)
+  assert np.all(scale_to_unit_interval(latent) == 0.0)
+  gradient = jax.grad(lambda x: jnp.sum(scale_to_unit_interval(x)[..., 0]))(latent)
+  assert np.all(np.isfinite(gradient))
+
+
+def test_gradients_pass_through_the_extremes():
+  check_grads(scale_to_unit_interval, (latents(1),), order=1, modes=["fwd", "rev"], eps=1e-3)
+
+
+def test_the_gradient_of_a_tie_goes_to_one_entry():
+  latent = jnp.asarray([0.0, 0.0, 1.0, 4.0, 4.0]).reshape((1, 1, 1, 5))
+  gradient = jax.grad(lambda x: scale_to_unit_interval(x, epsilon=0.0)[0, 0, 0, 2])(latent)
+  # s = (x - low) / (high - low):  ds/dx = 1/4, ds/dlow = (1 - 4)/16, ds/dhigh = -1/16
+  np.testing.assert_allclose(gradient.ravel(), [-3 / 16, 0, 1 / 4, -1 / 16, 0], rtol=1e-6)
+
+
+def test_action_planes_are_one_hot_at_every_position():
+  like = jnp.zeros((2, 3, 4, 5))
+  planes = action_planes(jnp.asarray([1, 0]), num_actions=3, like=like)
+  assert planes.shape == (2, 3, 4, 3)
+  np.testing.assert_array_equal(planes[0, 2, 1], [0, 1, 0])
+  np.testing.assert_array_equal(planes[1], np.broadcast_to([1, 0, 0], (3, 4, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_scaled_latent_keeps_its_dtype(dtype):
+  assert scale_to_unit_interval(latents().astype(dtype)).dtype == dtype
