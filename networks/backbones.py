@@ -1,4 +1,4 @@
-"""The shared residual backbones: uint8 frames in, a spatial latent out.
+"""The shared backbones: uint8 frames in, a spatial latent out.
 
 Which one is built follows from the config's type alone. Flattening, dense
 layers and heads belong to the networks that use a backbone.
@@ -9,7 +9,7 @@ from flax.typing import Initializer
 import jax
 import jax.numpy as jnp
 
-from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
+from networks.config import BackboneConfig, ImpalaConfig, NatureCNNConfig, ResNetConfig
 from networks.convolution import convolution
 from networks.initialisers import GLOROT_UNIFORM, LECUN_NORMAL, BackboneInitialisers
 from networks.pooling import max_pool
@@ -177,6 +177,48 @@ class Impala(nn.Module):
     return nn.relu(x)
 
 
+class NatureCNN(nn.Module):
+  """The convolutions of Nature DQN (Mnih et al. 2015, methods): no padding, relu after each.
+
+  Attributes:
+    config: sizes.
+    initialisers: of the kernels; the default is flax's own.
+  """
+
+  config: NatureCNNConfig
+  initialisers: BackboneInitialisers = LECUN_NORMAL
+
+  @nn.compact
+  def __call__(self, frames: jax.Array) -> jax.Array:
+    """Maps `[B, H, W, C]` uint8 to `[B, h, w, D]`.
+
+    Raises:
+      TypeError: the frames are not uint8.
+      ValueError: the frames are too small for the kernels.
+    """
+    dtype = jnp.dtype(self.config.compute_dtype)
+    x = scale_frames(frames, dtype)
+    layers = zip(self.config.kernels, self.config.strides, self.config.channels, strict=True)
+    for i, (kernel, stride, channels) in enumerate(layers):
+      if min(x.shape[1:3]) < kernel:
+        raise ValueError(
+          f"NatureCNNConfig.kernels {self.config.kernels} do not fit frames of "
+          f"{frames.shape[1:]}: {x.shape[1:3]} are left before convolution {i}"
+        )
+      x = nn.Conv(
+        channels,
+        (kernel, kernel),
+        strides=(stride, stride),
+        padding="VALID",
+        kernel_init=self.initialisers.stack,
+        dtype=dtype,
+        conv_general_dilated=convolution,
+        name=f"conv_{i}",
+      )(x)
+      x = nn.relu(x)
+    return x
+
+
 def make_backbone(
   config: BackboneConfig,
   *,
@@ -186,7 +228,7 @@ def make_backbone(
   """Builds the backbone that the config describes.
 
   Args:
-    config: a ResNetConfig or an ImpalaConfig.
+    config: a ResNetConfig, an ImpalaConfig or a NatureCNNConfig.
     initialisers: of its kernels; None leaves them to the backbone.
     name: of the module inside its parent.
 
@@ -201,4 +243,6 @@ def make_backbone(
     return ResNet(config, initialisers or LECUN_NORMAL, name=name)
   if isinstance(config, ImpalaConfig):
     return Impala(config, initialisers or GLOROT_UNIFORM, name=name)
-  raise TypeError(f"config must be a ResNetConfig or an ImpalaConfig, got {type(config).__name__}")
+  if isinstance(config, NatureCNNConfig):
+    return NatureCNN(config, initialisers or LECUN_NORMAL, name=name)
+  raise TypeError(f"config must be of a backbone, got {type(config).__name__}")

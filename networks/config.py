@@ -8,6 +8,7 @@ import dataclasses
 from types import MappingProxyType
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
+DTYPE_BYTES = MappingProxyType({"float32": 4, "bfloat16": 2})
 
 
 def _require_positive_integers(owner: str, field: str, values: object) -> None:
@@ -76,6 +77,13 @@ class ResNetConfig:
     """D, the width of the residual blocks and of the latent."""
     return self.stem_channels[-1]
 
+  def latent_shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Returns (h, w, D) of the latent of frames (H, W, C)."""
+    height, width = frame_shape[:2]
+    for stride in self.stem_strides:
+      height, width = -(-height // stride), -(-width // stride)
+    return height, width, self.channels
+
 
 @dataclasses.dataclass(frozen=True)
 class ImpalaConfig:
@@ -101,8 +109,54 @@ class ImpalaConfig:
     _require_integer("ImpalaConfig", "blocks_per_stack", self.blocks_per_stack, at_least=0)
     _require_compute_dtype("ImpalaConfig", self.compute_dtype)
 
+  def latent_shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Returns (h, w, D) of the latent of frames (H, W, C)."""
+    height, width = frame_shape[:2]
+    for _ in self.channels:
+      height, width = -(-height // 2), -(-width // 2)
+    return height, width, self.channels[-1]
 
-BackboneConfig = ResNetConfig | ImpalaConfig
+
+@dataclasses.dataclass(frozen=True)
+class NatureCNNConfig:
+  """The three convolutions of Nature DQN (Mnih et al. 2015), without padding.
+
+  Attributes:
+    kernels: side of every convolution's square kernel, first to last.
+    strides: stride of every convolution.
+    channels: width of every convolution; the last is D.
+    compute_dtype: `float32` or `bfloat16`; parameters stay float32.
+
+  Raises:
+    ValueError: a tuple is empty or holds something else than positive integers, the three
+      differ in length, or `compute_dtype` is unknown.
+  """
+
+  kernels: tuple[int, ...] = (8, 4, 3)
+  strides: tuple[int, ...] = (4, 2, 1)
+  channels: tuple[int, ...] = (32, 64, 64)
+  compute_dtype: str = "float32"
+
+  def __post_init__(self):
+    for field in ("kernels", "strides", "channels"):
+      values = getattr(self, field)
+      _require_positive_integers("NatureCNNConfig", field, values)
+      if len(values) != len(self.kernels):
+        raise ValueError(
+          f"NatureCNNConfig.{field} must have as many entries as kernels "
+          f"({len(self.kernels)}), got {values!r}"
+        )
+    _require_compute_dtype("NatureCNNConfig", self.compute_dtype)
+
+  def latent_shape(self, frame_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Returns (h, w, D) of the latent of frames (H, W, C)."""
+    height, width = frame_shape[:2]
+    for kernel, stride in zip(self.kernels, self.strides, strict=True):
+      height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+    return height, width, self.channels[-1]
+
+
+BackboneConfig = ResNetConfig | ImpalaConfig | NatureCNNConfig
 
 
 def laptop() -> ResNetConfig:
@@ -136,6 +190,15 @@ def impala() -> ImpalaConfig:
   return ImpalaConfig()
 
 
+def nature() -> NatureCNNConfig:
+  """Nature DQN's convolutions (Mnih et al. 2015): 75,936 parameters on 64x64x3 frames.
+
+  With its dense layer of 512 and one output for each of 15 actions, 608,431 in all; on the
+  published 84x84x4 frames and 4 actions that form has 1,686,180.
+  """
+  return NatureCNNConfig()
+
+
 BACKBONES: MappingProxyType[str, Callable[[], BackboneConfig]] = MappingProxyType(
-  {"laptop": laptop, "paper": paper, "impala": impala}
+  {"laptop": laptop, "paper": paper, "impala": impala, "nature": nature}
 )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
+from networks.config import BackboneConfig, ImpalaConfig, NatureCNNConfig, ResNetConfig
 
 LAYER_NORM_EPSILON = 1e-6  # of every LayerNorm here; Haiku's own default is 1e-5
 
@@ -56,6 +56,8 @@ def latent_shape(
 ) -> tuple[int, int, int]:
   """Returns (h, w, D) of the backbone's latent for frames of (H, W, C)."""
   height, width, _ = observation_shape
+  if isinstance(config, NatureCNNConfig):
+    return config.latent_shape(observation_shape)
   if isinstance(config, ResNetConfig):
     strides, channels = config.stem_strides, config.channels
   else:
@@ -80,7 +82,9 @@ def backbone_names(place: Place, config: BackboneConfig, *, frame_channels: int)
     return _resnet_names(config, place, frame_channels)
   if isinstance(config, ImpalaConfig):
     return _impala_names(config, place, frame_channels)
-  raise TypeError(f"config must be a ResNetConfig or an ImpalaConfig, got {type(config).__name__}")
+  if isinstance(config, NatureCNNConfig):
+    return _nature_names(config, place, frame_channels)
+  raise TypeError(f"config must be of a backbone, got {type(config).__name__}")
 
 
 def _resnet_names(config: ResNetConfig, place: Place, channels: int) -> Names:
@@ -115,6 +119,14 @@ def _impala_names(config: ImpalaConfig, place: Place, channels: int) -> Names:
       block = stack.child(f"block_{j}", f"stack_{i}_block_{j}")
       for k in range(2):
         names += block.child(f"conv_{k}", f"conv_{k}").weights((3, 3, channels, channels))
+  return names
+
+
+def _nature_names(config: NatureCNNConfig, place: Place, channels: int) -> Names:
+  names: Names = ()
+  for i, (kernel, width) in enumerate(zip(config.kernels, config.channels, strict=True)):
+    names += place.child(f"conv_{i}", f"conv_{i}").weights((kernel, kernel, channels, width))
+    channels = width
   return names
 
 

@@ -11,7 +11,7 @@ from flax.typing import Initializer
 import jax
 import jax.numpy as jnp
 
-from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
+from networks.config import BackboneConfig, ImpalaConfig, NatureCNNConfig, ResNetConfig
 
 STACK_NORM = 1.0  # the convolutions that change resolution or width
 DENSE_NORM = 1.4
@@ -79,8 +79,8 @@ def row_normalised_trunk(config: BackboneConfig) -> TrunkInitialisers:
     config: of the backbone.
 
   Returns:
-    The initialisers. For a ResNetConfig, which Phasic Policy Gradient did not use, the
-    stem's convolutions count as stacks' first.
+    The initialisers. For a ResNetConfig or a NatureCNNConfig, which Phasic Policy Gradient
+    did not use, the stem's or all convolutions count as stacks' first.
   """
   blocks = max(1, num_blocks(config))
   return TrunkInitialisers(
@@ -95,10 +95,12 @@ def num_blocks(config: BackboneConfig) -> int:
   """Returns the number of residual blocks of a backbone.
 
   Raises:
-    TypeError: the config is neither a ResNetConfig nor an ImpalaConfig.
+    TypeError: the config is of no backbone.
   """
   if isinstance(config, ResNetConfig):
     return config.blocks
   if isinstance(config, ImpalaConfig):
     return len(config.channels) * config.blocks_per_stack
-  raise TypeError(f"config must be a ResNetConfig or an ImpalaConfig, got {type(config).__name__}")
+  if isinstance(config, NatureCNNConfig):
+    return 0
+  raise TypeError(f"config must be of a backbone, got {type(config).__name__}")

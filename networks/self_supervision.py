@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from networks.backbones import ImpalaBlock, PreActivationBlock
-from networks.config import BackboneConfig, ResNetConfig
+from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
 from networks.convolution import convolution
 
 
@@ -89,10 +89,15 @@ class Decoder(nn.Module):
     """Maps `[B, h, w, D]` to `[B, H, W, C]` float32 in units of frames scaled to [0, 1].
 
     Raises:
-      ValueError: the config's strides do not lead back to the frames' sides.
+      ValueError: the config's strides do not lead back to the frames' sides, or there is
+        no decoder for such a backbone.
     """
-    is_resnet = isinstance(self.config, ResNetConfig)
-    frames = self._resnet(latent) if is_resnet else self._impala(latent)
+    if isinstance(self.config, ResNetConfig):
+      frames = self._resnet(latent)
+    elif isinstance(self.config, ImpalaConfig):
+      frames = self._impala(latent)
+    else:
+      raise ValueError(f"there is no decoder that mirrors a {type(self.config).__name__}")
     if frames.shape[1:] != self.frame_shape:
       raise ValueError(
         f"frame_shape must be what the decoder's strides lead back to from latents "

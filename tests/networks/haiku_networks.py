@@ -107,6 +107,24 @@ class ImpalaNetwork(hk.Module):
     return jax.nn.relu(x)
 
 
+class NatureNetwork(hk.Module):
+  """Mnih et al. 2015, methods: convolutions without padding, each with a relu behind it."""
+
+  def __init__(self, kernels, strides, channels, *, dtype, name="backbone"):
+    super().__init__(name)
+    self.dtype = dtype
+    self.convs = [
+      hk.Conv2D(width, kernel_shape=kernel, stride=stride, padding="VALID", name=f"conv_{i}")
+      for i, (kernel, stride, width) in enumerate(zip(kernels, strides, channels, strict=True))
+    ]
+
+  def __call__(self, frames):
+    x = unit_interval(frames, self.dtype)
+    for conv in self.convs:
+      x = jax.nn.relu(conv(x))
+    return x
+
+
 class ActorCritic(hk.Module):
   """Cobbe et al. 2020: flattened backbone, one hidden layer, logits and a value from it."""
 

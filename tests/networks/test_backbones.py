@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from networks.backbones import PreActivationBlock, make_backbone, scale_frames
-from networks.config import ImpalaConfig, ResNetConfig
+from networks.config import ImpalaConfig, NatureCNNConfig, ResNetConfig
 
 TINY = {
   "resnet": ResNetConfig(stem_kernels=(4, 3), stem_strides=(2, 2), stem_channels=(4, 6), blocks=1),
   "impala": ImpalaConfig(channels=(4, 6), blocks_per_stack=1),
+  "nature": NatureCNNConfig(kernels=(4, 3), strides=(2, 1), channels=(4, 6)),
 }
 
 
@@ -124,6 +125,51 @@ def test_impala_against_numpy():
   np.testing.assert_allclose(jax.jit(backbone.apply)(params, x), relu(y), atol=1e-4)
 
 
+def numpy_unpadded_conv(x, params, stride):
+  kernel, bias = np.asarray(params["kernel"], np.float64), np.asarray(params["bias"], np.float64)
+  size = kernel.shape[0]
+  rows, columns = ((side - size) // stride + 1 for side in x.shape[1:3])
+  out = np.zeros((x.shape[0], rows, columns, kernel.shape[3]))
+  for i in range(rows):
+    for j in range(columns):
+      window = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
+      out[:, i, j] = np.einsum("bklc,klcd->bd", window, kernel) + bias[None]
+  return out
+
+
+def test_nature_against_numpy():
+  x = frames(2, 13, 16, 3)
+  backbone = make_backbone(TINY["nature"])
+  params = random_params(backbone, x)
+  y = np.asarray(x, np.float64) / 255
+  y = relu(numpy_unpadded_conv(y, params["params"]["conv_0"], 2))
+  y = relu(numpy_unpadded_conv(y, params["params"]["conv_1"], 1))
+  assert y.shape == (2, 3, 5, 6)
+  np.testing.assert_allclose(jax.jit(backbone.apply)(params, x), y, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("frame", "latent", "parameters"),
+  [
+    # by hand: 8*8*C*32 + 32, 4*4*32*64 + 64 = 32,832, 3*3*64*64 + 64 = 36,928
+    ((84, 84, 4), (7, 7, 64), 8_224 + 32_832 + 36_928),
+    ((64, 64, 3), (4, 4, 64), 6_176 + 32_832 + 36_928),
+  ],
+)
+def test_nature_has_the_published_sizes(frame, latent, parameters):
+  backbone = make_backbone(NatureCNNConfig())
+  x = jax.ShapeDtypeStruct((1, *frame), jnp.uint8)
+  output, params = jax.eval_shape(backbone.init_with_output, jax.random.key(0), x)
+  assert output.shape == (1, *latent) == (1, *NatureCNNConfig().latent_shape(frame))
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == parameters
+
+
+def test_nature_refuses_frames_that_its_kernels_do_not_fit():
+  x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)  # 32, 7, 2: too small for 3 x 3
+  with pytest.raises(ValueError, match=r"\(8, 4, 3\) do not fit frames of \(32, 32, 3\)"):
+    jax.eval_shape(make_backbone(NatureCNNConfig()).init, jax.random.key(0), x)
+
+
 def test_impala_starts_glorot_uniform_with_zero_biases():
   params = initialise(make_backbone(ImpalaConfig()), frames(1, 8, 8, 3))["params"]
   conv = params["stack_1_block_0"]["conv_0"]  # 3x3x32x32: uniform within sqrt(6 / (288 + 288))
@@ -141,7 +187,7 @@ def test_latent_has_the_compute_dtype_and_parameters_are_float32(name, dtype):
   x = frames(3, 16, 12, 3)
   params = initialise(backbone, x)
   latent = jax.jit(backbone.apply)(params, x)
-  assert latent.shape == (3, 4, 3, 6)
+  assert latent.shape == (3, 5, 3, 6) if name == "nature" else (3, 4, 3, 6)
   assert latent.dtype == dtype
   assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 

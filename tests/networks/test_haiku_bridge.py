@@ -25,7 +25,7 @@ from networks import config as backbones
 from networks import heads
 from networks.actor_critic import PHASIC_TRUNKS, SharedActorCritic
 from networks.backbones import make_backbone
-from networks.config import BackboneConfig, ImpalaConfig, ResNetConfig
+from networks.config import BackboneConfig, ImpalaConfig, NatureCNNConfig, ResNetConfig
 from networks.haiku_bridge import ParameterMismatchError, to_flax, to_haiku
 from networks.haiku_names import (
   LAYER_NORM_EPSILON,
@@ -56,6 +56,10 @@ RESNETS = {
 IMPALAS = {
   "two-stacks": ImpalaConfig((4, 3), blocks_per_stack=1),
   "one-stack": ImpalaConfig((3,), blocks_per_stack=2),
+}
+NATURES = {
+  "two-convolutions": NatureCNNConfig((4, 3), (2, 1), (4, 5)),
+  "three-convolutions": NatureCNNConfig((5, 3, 2), (2, 2, 1), (3, 4, 5)),
 }
 SIZES = WorldModelSizes(
   observation_shape=FRAME,
@@ -88,6 +92,9 @@ def haiku_backbone(config: BackboneConfig) -> Callable[[str], hk.Module]:
     return lambda name: oracle.ImpalaNetwork(
       config.channels, config.blocks_per_stack, dtype=dtype, name=name
     )
+  if isinstance(config, NatureCNNConfig):
+    sizes = (config.kernels, config.strides, config.channels)
+    return lambda name: oracle.NatureNetwork(*sizes, dtype=dtype, name=name)
   stem = (config.stem_kernels, config.stem_strides, config.stem_channels)
   return lambda name: oracle.ResNetV2(*stem, config.blocks, dtype=dtype, name=name)
 
@@ -190,7 +197,7 @@ def head_case(head: nn.Module, outputs: int, dtype: str) -> Case:
 CASES: dict[str, Callable[[str], Case]] = {
   **{
     f"{kind}, {name}": lambda dtype, config=config: backbone_case(in_dtype(config, dtype))
-    for kind, configs in (("resnet", RESNETS), ("impala", IMPALAS))
+    for kind, configs in (("resnet", RESNETS), ("impala", IMPALAS), ("nature", NATURES))
     for name, config in configs.items()
   },
   **{

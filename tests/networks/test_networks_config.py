@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from networks.config import BACKBONES, ImpalaConfig, ResNetConfig
+from networks.config import BACKBONES, ImpalaConfig, NatureCNNConfig, ResNetConfig
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,10 @@ from networks.config import BACKBONES, ImpalaConfig, ResNetConfig
     (ImpalaConfig, "blocks_per_stack", -1, "integer of at least 0"),
     (ImpalaConfig, "blocks_per_stack", False, "integer of at least 0"),
     (ImpalaConfig, "compute_dtype", None, "float32, bfloat16"),
+    (NatureCNNConfig, "kernels", (), "at least one positive integer"),
+    (NatureCNNConfig, "strides", (4, 2), "as many entries as kernels (3)"),
+    (NatureCNNConfig, "channels", (32, 64, 0), "positive integer"),
+    (NatureCNNConfig, "compute_dtype", "float64", "float32, bfloat16"),
   ],
 )
 def test_a_wrong_value_is_named(config, field, value, allowed):
