@@ -63,6 +63,21 @@ class Phase:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReportedValue:
+  """What the `value` among the extras of acting is an estimate of.
+
+    scale(state) value_t ~ sum_i discount^i r_{t+i+1}, to the end of the episode
+
+  Attributes:
+    discount: gamma.
+    scale: train state -> [] float32, the reward that one unit of value stands for.
+  """
+
+  discount: float
+  scale: Callable[[TrainState], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
 class Agent:
   """How to act, plus a tuple of learning phases.
 
@@ -76,6 +91,7 @@ class Agent:
       every trajectory when it arrives. A record is a tree of `[T, B, ...]`.
     phases: run in this order, each when its source says that updates are due.
     rollout_length: T, steps of every environment between two learning turns.
+    reported_value: how to read the `value` that acting reports; None where it reports none.
   """
 
   init: Callable[[jax.Array], TrainState]
@@ -85,3 +101,4 @@ class Agent:
   postprocess: Callable[[TrainState, Trajectory], tuple[TrainState, Record]]
   phases: tuple[Phase, ...]
   rollout_length: int
+  reported_value: ReportedValue | None = None

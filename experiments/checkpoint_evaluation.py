@@ -21,9 +21,10 @@ from experiments.evaluation_plan import EvaluationPlan, LevelSet
 from experiments.registry import agent_name, make_agent
 from training import sharding
 from training.actor import CompiledAct
+from training.calibration import ValueReading, read_values
 from training.checkpoint_reader import CheckpointReader
 from training.episodes import Episode
-from training.evaluation import play_episodes, summarise
+from training.evaluation import play_and_summarise
 from training.keys import Purpose, derive_key, derive_seed
 
 RESAMPLES = 10_000
@@ -65,7 +66,7 @@ def evaluate_run(plan: EvaluationPlan, reader: CheckpointReader) -> dict[str, An
   )
   step, state = reader.restore_train_state(wanted, step=plan.checkpoint)
   act = CompiledAct({"sampled": agent.act, "greedy": agent.act_greedy}[plan.policy], mesh)
-  params = agent.policy_params(state)
+  params, reading = agent.policy_params(state), read_values(agent, state)
   return {
     "run": str(plan.directory),
     "agent": agent_name(config.agent),
@@ -75,7 +76,9 @@ def evaluate_run(plan: EvaluationPlan, reader: CheckpointReader) -> dict[str, An
     "checkpoint": step,
     "devices": [str(device) for device in mesh.devices.flat],
     "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE, "seed": plan.seed},
-    "evaluations": [_evaluate_set(plan, each, act, params) for each in plan.level_sets],
+    "evaluations": [
+      _evaluate_set(plan, each, act, params, reading=reading) for each in plan.level_sets
+    ],
   }
 
 
@@ -121,7 +124,9 @@ def _devices(num_environments: int) -> list[jax.Device]:
   return devices[: math.gcd(num_environments, len(devices))]
 
 
-def _evaluate_set(plan: EvaluationPlan, level_set: LevelSet, act, params) -> dict[str, Any]:
+def _evaluate_set(
+  plan: EvaluationPlan, level_set: LevelSet, act, params, *, reading: ValueReading | None
+) -> dict[str, Any]:
   number = _NUMBERS.get(level_set.name, zlib.crc32(level_set.name.encode()))
   seed = derive_seed(plan.seed, Purpose.EVALUATE, number)
   levels = level_set.levels
@@ -134,12 +139,13 @@ def _evaluate_set(plan: EvaluationPlan, level_set: LevelSet, act, params) -> dic
     plan.config.environment.game, levels=levels, num_environments=plan.num_environments, seed=seed
   )
   try:
-    episodes = play_episodes(
+    episodes, summary = play_and_summarise(
       environment,
       act,
       params,
       episodes_per_environment=plan.episodes_per_environment,
       key=derive_key(jax.random.key(plan.seed), Purpose.EVALUATE, number),
+      reading=reading,
     )
   finally:
     environment.close()
@@ -153,7 +159,7 @@ def _evaluate_set(plan: EvaluationPlan, level_set: LevelSet, act, params) -> dic
     "num_environments": plan.num_environments,
     "episodes_per_environment": plan.episodes_per_environment,
     "seed": seed,
-    **summarise(episodes),
+    **summary,
     **_scores(plan, level_set, episodes),
     **_overlap(plan, level_set, episodes),
     "episode_records": [episode._asdict() for episode in episodes],

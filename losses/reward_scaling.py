@@ -143,10 +143,20 @@ def scale_rewards(
   in_rollout = _cumulative_moments(series)
   carried = jax.tree.map(lambda x: jnp.broadcast_to(x, in_rollout.mean.shape), state.moments)
   moments = merge_moments(carried, in_rollout)
-  scale = jnp.sqrt(moments.variance + epsilon)
+  scale = spread(moments, epsilon=epsilon)
   scaled = jnp.clip(reward / scale[:, None], -clip, clip)
   last = jax.tree.map(lambda x: x[-1], moments)
   return RewardScaling(moments=last, discounted_return=carry), scaled
+
+
+def spread(moments: RunningMoments, *, epsilon: float = 1e-8) -> jax.Array:
+  """What rewards are divided by: sqrt(variance + epsilon), of any shape.
+
+  Args:
+    moments: of the discounted return.
+    epsilon: as in `scale_rewards`.
+  """
+  return jnp.sqrt(moments.variance + epsilon)
 
 
 def _cumulative_moments(series: jax.Array) -> RunningMoments:

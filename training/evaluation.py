@@ -1,4 +1,4 @@
-"""Plays a fixed quota of episodes in every environment and reports them."""
+"""Evaluates a policy on a set of levels: the row that stands in the metrics file."""
 
 from collections.abc import Callable
 import dataclasses
@@ -9,7 +9,9 @@ import numpy as np
 
 from agents.interface import ActorOutput, PolicyParams
 from environments.interface import Environment
-from training.episodes import Episode, EpisodeTracker
+from training.calibration import CalibrationWatcher, ValueReading
+from training.episodes import Episode
+from training.playing import Watcher, play_episodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +31,17 @@ class EvaluationSet:
   make_environment: Callable[[], Environment]
 
 
-def play_episodes(
+def play_and_summarise(
   environment: Environment,
   act: Callable[..., ActorOutput],
   params: PolicyParams,
   *,
   episodes_per_environment: int,
   key: jax.Array,
-) -> list[Episode]:
-  """Plays until every environment has finished its quota; later episodes do not count.
+  reading: ValueReading | None = None,
+  watchers: tuple[Watcher, ...] = (),
+) -> tuple[list[Episode], dict[str, Any]]:
+  """Plays every environment's quota; returns the episodes and what a row says of them.
 
   Args:
     environment: B fresh environments.
@@ -45,26 +49,25 @@ def play_episodes(
     params: what acting needs.
     episodes_per_environment: the quota.
     key: consumed.
-
-  Returns:
-    B * quota episodes, in the order in which they ended.
+    reading: how the values that acting reports are read; None leaves calibration out.
+    watchers: called after every step.
   """
-  tracker = EpisodeTracker(environment.spec)
-  time_step = environment.observe()
-  tracker.start(time_step)
-  remaining = np.full(environment.spec.num_environments, episodes_per_environment)
-  episodes = []
-  step = 0
-  while remaining.any():
-    output = act(params, time_step.observation, jax.random.fold_in(key, step))
-    environment.act(np.asarray(output.action))
-    time_step = environment.observe()
-    for episode in tracker.update(time_step):
-      if remaining[episode.environment]:
-        remaining[episode.environment] -= 1
-        episodes.append(episode)
-    step += 1
-  return episodes
+  calibrations = []
+  if reading is not None:
+    count = environment.spec.num_environments
+    calibrations = [CalibrationWatcher(reading, num_environments=count)]
+  episodes = play_episodes(
+    environment,
+    act,
+    params,
+    episodes_per_environment=episodes_per_environment,
+    key=key,
+    watchers=(*(each.watch for each in calibrations), *watchers),
+  )
+  summary = summarise(episodes)
+  for each in calibrations:
+    summary |= each.summary()
+  return episodes, summary
 
 
 def summarise(episodes: list[Episode]) -> dict[str, Any]:
@@ -88,12 +91,18 @@ def evaluate(
   episodes_per_environment: int,
   policy: str,
   key: jax.Array,
+  reading: ValueReading | None = None,
 ) -> dict[str, Any]:
   """Evaluates on one set of levels; returns the row for the metrics file."""
   environment = evaluation_set.make_environment()
   try:
-    episodes = play_episodes(
-      environment, act, params, episodes_per_environment=episodes_per_environment, key=key
+    _, summary = play_and_summarise(
+      environment,
+      act,
+      params,
+      episodes_per_environment=episodes_per_environment,
+      key=key,
+      reading=reading,
     )
     num_environments = environment.spec.num_environments
   finally:
@@ -105,5 +114,5 @@ def evaluate(
     "episodes_per_environment": episodes_per_environment,
     "num_environments": num_environments,
     "seed": evaluation_set.seed,
-    **summarise(episodes),
+    **summary,
   }

@@ -15,6 +15,7 @@ import numpy as np
 from agents.interface import Agent, Phase
 from replay.interface import SnapshotStore, Source
 from training.actor import Actor, CompiledAct
+from training.calibration import read_values
 from training.checkpoint import CheckpointError, Checkpoints, Snapshot
 from training.config import EvaluationConfig, TrainingConfig
 from training.counters import Counters
@@ -240,6 +241,7 @@ class Loop:
     start = time.monotonic()
     steps = self.counters.environment_steps
     params = self._learner.publish()
+    reading = read_values(self._agent, self._learner.state)
     rows = []
     for index, evaluation_set in enumerate(self._evaluation_sets):
       rows.append(
@@ -250,6 +252,7 @@ class Loop:
           episodes_per_environment=episodes_per_environment,
           policy=self._evaluation.policy,
           key=derive_key(self._key, Purpose.EVALUATE, index),
+          reading=reading,
         )
       )
     seconds = time.monotonic() - start

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents.interface import ActorOutput, Agent, Phase
+from agents.interface import ActorOutput, Agent, Phase, ReportedValue
 from agents.model import make_world_model
 from agents.muzero.config import MuZeroConfig
 from agents.muzero.loss import muzero_loss
@@ -87,6 +87,7 @@ def make_muzero(
     postprocess=lambda state, trajectory: (state, _record(trajectory)),
     phases=(phase,),
     rollout_length=config.rollout_length,
+    reported_value=ReportedValue(config.discount, lambda state: jnp.ones(())),
   )
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents.interface import Agent, Phase
+from agents.interface import Agent, Phase, ReportedValue
 from agents.optimizers import make_optimizer
 from agents.ppg.auxiliary import auxiliary_loss, make_auxiliary_batch
 from agents.ppg.config import PPGConfig
@@ -22,7 +22,7 @@ from agents.ppo.loss import explained_variance
 from agents.ppo.rollouts import estimate
 from environments.interface import EnvironmentSpec
 from losses.policy import normalise_advantage
-from losses.reward_scaling import RewardScaling, initial_reward_scaling
+from losses.reward_scaling import RewardScaling, initial_reward_scaling, spread
 from networks.actor_critic import PHASIC_TRUNKS
 from networks.initialisers import HEAD_NORM, row_normalised, row_normalised_trunk
 from replay.interface import Record, Rollouts, Trajectory
@@ -77,6 +77,9 @@ def make_ppg(config: PPGConfig, spec: EnvironmentSpec, *, total_environment_step
       _auxiliary_phase(network, optimizers["auxiliary"], config),
     ),
     rollout_length=config.rollout_length,
+    reported_value=ReportedValue(
+      config.discount, lambda state: spread(state.reward_scaling.moments)
+    ),
   )
 
 

@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from agents.interface import Agent, Phase
+from agents.interface import Agent, Phase, ReportedValue
 from agents.optimizers import make_optimizer
 from agents.ppo.acting import most_likely, sample
 from agents.ppo.config import PPOConfig
@@ -15,7 +15,7 @@ from agents.ppo.loss import PPOBatch, explained_variance, ppo_loss
 from agents.ppo.rollouts import estimate
 from environments.interface import EnvironmentSpec
 from losses import policy
-from losses.reward_scaling import RewardScaling, initial_reward_scaling
+from losses.reward_scaling import RewardScaling, initial_reward_scaling, spread
 from networks.actor_critic import SharedActorCritic
 from replay.interface import Record, Rollouts, Trajectory
 
@@ -85,6 +85,9 @@ def make_ppo(config: PPOConfig, spec: EnvironmentSpec, *, total_environment_step
     postprocess=postprocess,
     phases=(phase,),
     rollout_length=config.rollout_length,
+    reported_value=ReportedValue(
+      config.discount, lambda state: spread(state.reward_scaling.moments)
+    ),
   )
 
 

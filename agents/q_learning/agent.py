@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents.interface import ActorOutput, Agent, Phase
+from agents.interface import ActorOutput, Agent, Phase, ReportedValue
 from agents.model import make_world_model
 from agents.optimizers import make_optimizer
 from agents.q_learning.config import QLearningConfig
@@ -98,6 +98,7 @@ def make_q_learning(
     postprocess=_store,
     phases=(phase,),
     rollout_length=config.rollout_length,
+    reported_value=ReportedValue(config.discount, lambda state: jnp.ones(())),
   )
 
 

@@ -121,6 +121,16 @@ def test_on_arrival_rewards_are_scaled_and_advantages_estimated(agent, state):
   assert np.abs(scaled).max() == CONFIG.reward_clip, "the limit of rewards was not exercised"
 
 
+def test_one_unit_of_value_is_what_rewards_are_divided_by(agent, state):
+  trajectory, reference = make_trajectory(3), ReferenceScaling()
+  reference.scale(trajectory.reward, trajectory.discount)
+  after, _ = jax.jit(agent.postprocess)(state, trajectory)
+  spread = np.std(reference.samples)
+  np.testing.assert_allclose(agent.reported_value.scale(after), spread, rtol=1e-4)
+  assert agent.reported_value.discount == CONFIG.discount
+  np.testing.assert_allclose(agent.reported_value.scale(state), 1.0, rtol=1e-6)
+
+
 def test_nothing_crosses_an_episodes_end(agent, state):
   """Values and rewards of a million after an end change nothing before it."""
   trajectory = make_trajectory(3)

@@ -208,6 +208,18 @@ def test_environments_are_independent_of_one_another(case, state):
       np.testing.assert_allclose(x[:half], after.extras[name][:half], rtol=1e-5, atol=1e-6)
 
 
+def test_the_values_that_it_reports_can_be_read(case, state):
+  extras = case.act_greedy(case.agent.policy_params(state), case.observation, KEY).extras
+  reported = case.agent.reported_value
+  assert (reported is not None) == ("value" in extras)
+  if reported is not None:
+    assert 0 <= reported.discount <= 1
+    scale = reported.scale(state)
+    assert scale.shape == ()
+    assert float(scale) > 0
+    assert extras["value"].shape == case.observation.shape[:1]
+
+
 def test_an_update_changes_values_and_nothing_else(case, updates):
   params = case.agent.policy_params
   for phase, (before, (after, metrics), _) in zip(case.agent.phases, updates, strict=True):

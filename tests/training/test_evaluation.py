@@ -7,7 +7,8 @@ import pytest
 
 from training.actor import CompiledAct
 from training.episodes import Episode
-from training.evaluation import EvaluationSet, evaluate, play_episodes, summarise
+from training.evaluation import EvaluationSet, evaluate, summarise
+from training.playing import play_episodes
 from training.sharding import make_mesh
 
 B, QUOTA = 4, 3
