@@ -15,6 +15,7 @@ from rich.console import Console
 
 from experiments.comparison import GRACE_SECONDS, compare
 from experiments.config import ExperimentConfig
+from experiments.engines.local import LocalEngine, share_out, usable_gpus
 from experiments.errors import UsageError
 from experiments.options import OptionParser, guarded, override_fields, parse_own, print_help
 from experiments.plan import show_plan
@@ -49,18 +50,37 @@ def main(arguments: Sequence[str]) -> int:
     runs = study.runs()
   except ValueError as error:
     raise UsageError(str(error)) from None
-  processes = _processes(options.processes, study, len(runs))
+  processes = count_processes(options.processes, study, len(runs))
   if options.plan:
     for run in runs:
       check_config(run, directory / run.name)
     show_plan(study, runs, directory=directory, processes=processes, console=Console())
     return 0
-  return compare(runs, directory, processes=processes)
+  return compare(runs, directory, engine=make_local_engine(processes))
 
 
 def make_parser() -> OptionParser:
   """Returns the parser of the command's own options."""
   parser = OptionParser(prog="procplan compare", description=__doc__, epilog=EPILOG, add_help=False)
+  add_grid(parser)
+  parser.add_argument(
+    "--out", metavar="DIRECTORY", type=Path, help="by default runs/compare_PRESET"
+  )
+  parser.add_argument(
+    "--processes",
+    metavar="INT",
+    type=int,
+    help="runs side by side, which share out the cores and GPUs; by default what the preset "
+    "says, or one per GPU, or one per core",
+  )
+  parser.add_argument(
+    "--plan", action="store_true", help="print the runs, steps and hours, and start nothing"
+  )
+  return parser
+
+
+def add_grid(parser: OptionParser) -> None:
+  """Adds the options that choose a study and the values of its axes."""
   parser.add_argument("--preset", metavar="NAME", default="laptop", help=", ".join(COMPARISONS))
   replaced = "; in place of the preset's"
   parser.add_argument("--agents", metavar="NAME", nargs="+", help=", ".join(AGENTS) + replaced)
@@ -69,20 +89,6 @@ def make_parser() -> OptionParser:
     "--levels", metavar="NAME", nargs="+", help=f"training level distributions{replaced}"
   )
   parser.add_argument("--seeds", metavar="INT", nargs="+", type=int, help=f"seeds{replaced}")
-  parser.add_argument(
-    "--out", metavar="DIRECTORY", type=Path, help="by default runs/compare_PRESET"
-  )
-  parser.add_argument(
-    "--processes",
-    metavar="INT",
-    type=int,
-    help="runs side by side, which share out the cores; by default one per core, or what the "
-    "preset says",
-  )
-  parser.add_argument(
-    "--plan", action="store_true", help="print the runs, steps and hours, and start nothing"
-  )
-  return parser
 
 
 def make_study(options: argparse.Namespace, fields: Sequence[str], parser: OptionParser) -> Study:
@@ -105,10 +111,22 @@ def make_study(options: argparse.Namespace, fields: Sequence[str], parser: Optio
   return dataclasses.replace(study, agents=agents)
 
 
-def _processes(asked: int | None, study: Study, runs: int) -> int:
+def count_processes(asked: int | None, study: Study, runs: int) -> int:
+  """Returns how many runs go on side by side on this machine.
+
+  Raises:
+    UsageError: `asked` is below 1.
+  """
   if asked is not None and asked < 1:
     raise UsageError(f"--processes must be at least 1, got {asked}")
-  return min(runs, asked or study.processes or len(os.sched_getaffinity(0)))
+  return min(runs, asked or study.processes or len(usable_gpus()) or len(os.sched_getaffinity(0)))
+
+
+def make_local_engine(processes: int) -> LocalEngine:
+  """Returns an engine that shares this machine's cores and GPUs out to `processes` runs."""
+  return LocalEngine(
+    share_out(processes, cores=sorted(os.sched_getaffinity(0)), gpus=usable_gpus())
+  )
 
 
 def _override(

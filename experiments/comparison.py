@@ -1,24 +1,25 @@
-"""A comparison that goes on: its processes, what they have written, what is shown.
+"""A study that goes on: its runs, what they have written, what is shown.
 
-Every run is a process with its own directory; the report page is written from the first
-evaluation on. Nothing here loads JAX.
+Every run is a process with its own directory, wherever the engine puts it; the report page
+is written from the first evaluation on. Nothing here loads JAX.
 """
 
 from collections.abc import Sequence
 import contextlib
 import dataclasses
 import fcntl
-import os
 from pathlib import Path
 import signal
 import time
 
 from rich.console import Console
 
+from experiments.engines.interface import Engine
 from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.live_report import LiveReport
-from experiments.processes import ELSEWHERE, FAILED, FINISHED, RUNNING, ProcessPool, share_cores
+from experiments.processes import ELSEWHERE, FAILED, FINISHED, RUNNING, ProcessPool
 from experiments.progress import Progress, ProgressReader, make_display
+from experiments.run_list import write_run_list
 from experiments.run_task import check_config, make_task
 from experiments.studies.study import RunSpec
 
@@ -27,30 +28,23 @@ POLL_SECONDS = 0.2
 READ_SECONDS = 1.0
 
 
-def compare(runs: Sequence[RunSpec], directory: Path, *, processes: int) -> int:
+def compare(runs: Sequence[RunSpec], directory: Path, *, engine: Engine) -> int:
   """Runs everything that is not finished, and reports; returns the exit code.
 
   Args:
     runs: each gets a directory of its name in `directory`.
-    directory: of the comparison.
-    processes: runs side by side.
+    directory: of the study.
+    engine: where the runs' commands are carried out.
 
   Raises:
-    UsageError: another comparison is running there, or a run directory holds a run of
-      another configuration.
+    UsageError: another process is at this study, a run directory holds a run of another
+      configuration, or the engine cannot be had.
   """
-  try:
-    directory.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UsageError(f"--out {directory}: {error}") from None
   with contextlib.ExitStack() as stack:
-    stack.enter_context(_locked(directory))
-    for run in runs:
-      check_config(run, directory / run.name)
-    slots = share_cores(sorted(os.sched_getaffinity(0)), processes)
+    stack.enter_context(claimed(runs, directory))
     cache = directory / "compilation_cache"
     tasks = [make_task(run, directory / run.name, cache=cache) for run in runs]
-    pool = ProcessPool(tasks, slots=slots)
+    pool = ProcessPool(tasks, engine=stack.enter_context(engine))
     stack.callback(pool.close)
     report = LiveReport([directory / run.name for run in runs], directory / "report.html")
     stack.callback(report.close)
@@ -168,11 +162,24 @@ class _StopSignals:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path):
-  """Holds the comparison's directory for this process alone."""
-  with (directory / "compare.lock").open("w") as lock:
+def claimed(runs: Sequence[RunSpec], directory: Path):
+  """Holds a study's directory for this process alone, and lists its runs there.
+
+  Raises:
+    UsageError: it cannot be made, another process is at it, or a run directory holds a run
+      of another configuration.
+  """
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = (directory / "compare.lock").open("w")
+  except OSError as error:
+    raise UsageError(f"--out {directory}: {error}") from None
+  with lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      raise UsageError(f"another comparison is running in {directory}") from None
+      raise UsageError(f"another comparison or sweep is running in {directory}") from None
+    for run in runs:
+      check_config(run, directory / run.name)
+    write_run_list(runs, directory)
     yield

@@ -1,20 +1,19 @@
-"""The local engine: every task is one subprocess, a few of them side by side.
+"""The tasks of a study: what is started next, what is tried again, what has failed.
 
-It knows commands, exit codes and signals, and neither agents nor configurations. A task
-that a signal killed, or that exited 75, is started again; its command must continue by
-itself from what it has saved.
+It knows exit codes and signals, and neither agents nor configurations; where a command
+runs is its engine's to know. A task that a signal killed, or that exited 75, is started
+again; its command must continue by itself from what it has saved.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import datetime
 import os
-from pathlib import Path
 import shlex
 import signal
-import subprocess
 
+from experiments.engines.interface import Attempt, Engine, Task
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
 
 MAX_RETRIES = 3  # in a row, without progress in between
@@ -30,33 +29,6 @@ INTERRUPTED = "interrupted"
 ENDED = (FINISHED, FAILED, INTERRUPTED)
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-  """One command and what it leaves behind.
-
-  Attributes:
-    name: unique in the pool.
-    command: what to run; the same command continues an interrupted run.
-    directory: where the command runs.
-    environment: variables, on top of this process's.
-    log: file that takes what the command prints.
-    prepare: called before every start; may raise OSError.
-    is_finished: whether nothing is left to be done.
-    is_elsewhere: whether a process that is not ours is at it.
-    progress: a number that grows with what has been saved.
-  """
-
-  name: str
-  command: tuple[str, ...]
-  directory: Path
-  environment: Mapping[str, str]
-  log: Path
-  prepare: Callable[[], None]
-  is_finished: Callable[[], bool]
-  is_elsewhere: Callable[[], bool]
-  progress: Callable[[], int]
-
-
 @dataclasses.dataclass
 class Job:
   """How a task stands.
@@ -68,8 +40,7 @@ class Job:
     retries: starts after a kill or preemption, since there was progress.
     saved: progress at the last such start.
     log_start: size of the log when the present attempt began, bytes.
-    process: while running.
-    slot: index of the cores it runs on, while running.
+    attempt: while running.
   """
 
   task: Task
@@ -78,8 +49,7 @@ class Job:
   retries: int = 0
   saved: int = -1
   log_start: int = 0
-  process: subprocess.Popen | None = None
-  slot: int | None = None
+  attempt: Attempt | None = None
 
   def log_tail(self) -> list[str]:
     """Returns the last lines that the latest attempt printed."""
@@ -93,18 +63,12 @@ class Job:
     return text.splitlines()[-LOG_TAIL_LINES:]
 
 
-def share_cores(cores: Sequence[int], processes: int) -> list[tuple[int, ...]]:
-  """Deals `cores` out to `processes` slots, evenly; with fewer cores, several share one."""
-  slots = [tuple(cores[i::processes]) for i in range(processes)]
-  return [slot or (cores[i % len(cores)],) for i, slot in enumerate(slots)]
-
-
 class ProcessPool:
-  """Runs tasks in as many processes as there are slots of cores."""
+  """Runs tasks, as many at a time as the engine has room for."""
 
-  def __init__(self, tasks: Sequence[Task], *, slots: Sequence[Sequence[int]]):
+  def __init__(self, tasks: Sequence[Task], *, engine: Engine):
     self.jobs = [Job(task) for task in tasks]
-    self._slots = slots
+    self._engine = engine
     self._stopping = False
 
   def is_active(self) -> bool:
@@ -115,9 +79,9 @@ class ProcessPool:
 
   def advance(self) -> list[Job]:
     """Takes note of what has ended, or else starts what can be; returns the jobs that changed."""
-    ended = [job for job in self.jobs if job.state == RUNNING and self._reap(job)]
-    if ended or self._stopping:
-      return ended
+    changed = [job for job in self.jobs if job.state == RUNNING and self._watch(job)]
+    if changed or self._stopping:
+      return changed
     return [job for job in self.jobs if job.state in (WAITING, ELSEWHERE) and self._try(job)]
 
   def stop(self, number: int) -> None:
@@ -125,8 +89,7 @@ class ProcessPool:
     self._stopping = True
     for job in self.jobs:
       if job.state == RUNNING:
-        with contextlib.suppress(ProcessLookupError):
-          job.process.send_signal(number)
+        job.attempt.send_signal(number)
       elif job.state not in ENDED:
         job.state = INTERRUPTED
 
@@ -134,8 +97,7 @@ class ProcessPool:
     """Kills what is still running."""
     for job in self.jobs:
       if job.state == RUNNING:
-        job.process.kill()
-        job.process.wait()
+        job.attempt.kill()
 
   def _try(self, job: Job) -> bool:
     """Starts a job if it needs to run and can; returns whether its state changed."""
@@ -144,16 +106,13 @@ class ProcessPool:
       job.state, job.detail = FINISHED, "was finished already" if job.saved < 0 else ""
     elif job.task.is_elsewhere():
       job.state, job.detail = ELSEWHERE, "another process is at it; waiting for that"
-    else:
-      used = {other.slot for other in self.jobs if other.state == RUNNING}
-      free = [slot for slot in range(len(self._slots)) if slot not in used]
-      if free:
-        self._start(job, free[0])
-      elif job.state == ELSEWHERE:
-        job.state, job.detail = WAITING, ""
+    elif self._engine.has_room():
+      self._start(job)
+    elif job.state == ELSEWHERE:
+      job.state, job.detail = WAITING, ""
     return (job.state, job.detail) != before
 
-  def _start(self, job: Job, slot: int) -> None:
+  def _start(self, job: Job) -> None:
     task = job.task
     try:
       task.prepare()
@@ -162,28 +121,19 @@ class ProcessPool:
         log.write(_log_heading(task))
         log.flush()
         job.log_start = log.tell()
-        with _on_cores(self._slots[slot]):
-          job.process = subprocess.Popen(
-            task.command,
-            cwd=task.directory,
-            env={**os.environ, **task.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a terminal's Ctrl-C comes through this process only
-          )
+      job.attempt = self._engine.start(task)
     except OSError as error:
       job.state, job.detail = FAILED, f"could not be started: {error}"
       return
-    job.state, job.slot = RUNNING, slot
-    job.detail = f"process {job.process.pid}" + (f", retry {job.retries}" if job.retries else "")
+    job.state, job.detail = RUNNING, _running(job)
 
-  def _reap(self, job: Job) -> bool:
-    """Takes note of the end of a job's process; returns whether it has ended."""
-    code = job.process.poll()
+  def _watch(self, job: Job) -> bool:
+    """Takes note of how a running job stands; returns whether there is anything new."""
+    code = job.attempt.poll()
     if code is None:
-      return False
-    job.process = job.slot = None
+      before, job.detail = job.detail, _running(job)
+      return job.detail != before
+    job.attempt = None
     if code == 0 and job.task.is_finished():
       job.state, job.detail = FINISHED, ""
     elif self._stopping and (code < 0 or code in (EXIT_PREEMPTED, EXIT_INTERRUPTED)):
@@ -208,6 +158,10 @@ class ProcessPool:
       job.detail = f"{ending}; retry {job.retries}, at most {MAX_RETRIES} without progress"
 
 
+def _running(job: Job) -> str:
+  return job.attempt.label + (f", retry {job.retries}" if job.retries else "")
+
+
 def _ending(code: int) -> str:
   if code < 0:
     with contextlib.suppress(ValueError):
@@ -219,14 +173,3 @@ def _ending(code: int) -> str:
 def _log_heading(task: Task) -> bytes:
   now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
   return f"--- {now} {shlex.join(task.command)}\n".encode()
-
-
-@contextlib.contextmanager
-def _on_cores(cores: Sequence[int]):
-  """What this thread starts meanwhile may use `cores` only: XLA sizes its threads by that."""
-  before = os.sched_getaffinity(0)
-  os.sched_setaffinity(0, cores)
-  try:
-    yield
-  finally:
-    os.sched_setaffinity(0, before)

@@ -1,4 +1,4 @@
-"""One run as a task of the process engine: its command, its files, how it stands."""
+"""One run as a task of an engine: its command, its files, how it stands."""
 
 import fcntl
 import os
@@ -6,8 +6,8 @@ from pathlib import Path
 import sys
 
 from experiments.config import differences, load_config, save_config
+from experiments.engines.interface import Task
 from experiments.errors import UsageError
-from experiments.processes import Task
 from experiments.studies.study import RunSpec
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]  # `python -m experiments.train` works there

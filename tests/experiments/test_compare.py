@@ -14,6 +14,7 @@ import pytest
 
 from experiments import comparison
 from experiments.command_line import run_command
+from experiments.compare import make_local_engine
 from experiments.comparison import compare
 from experiments.config import load_config
 from experiments.errors import UsageError
@@ -215,6 +216,10 @@ def runs_of_seeds(*seeds):
   return study.runs()
 
 
+def compare_locally(runs, directory, *, processes):
+  return compare(runs, directory, engine=make_local_engine(processes))
+
+
 def send_when_ready(ready, number):
   """Sends this process a signal, from a thread, when the file `ready` is there."""
 
@@ -237,31 +242,31 @@ def starts_of(directory, run):
 class TestComparison:
   def test_runs_finish_and_the_same_command_does_nothing(self, tmp_path, capsys):
     runs = runs_of_seeds(0, 4, 5)
-    assert compare(runs, tmp_path / "c", processes=2) == 0
+    assert compare_locally(runs, tmp_path / "c", processes=2) == 0
     assert [starts_of(tmp_path / "c", run) for run in runs] == [1, 1, 1]
     assert (tmp_path / "c" / "report.html").exists()
     assert load_config(tmp_path / "c" / runs[0].name / "config.yaml") == runs[0].config
     said = capsys.readouterr().out
     assert f"{runs[0].name}  finished" in said
     assert "test 1.50" in said
-    assert compare(runs, tmp_path / "c", processes=2) == 0
+    assert compare_locally(runs, tmp_path / "c", processes=2) == 0
     assert [starts_of(tmp_path / "c", run) for run in runs] == [1, 1, 1]
     assert "was finished already" in capsys.readouterr().out
 
   def test_a_killed_run_is_started_again(self, tmp_path, capsys):
     runs = runs_of_seeds(0, 1)
-    assert compare(runs, tmp_path, processes=1) == 0
+    assert compare_locally(runs, tmp_path, processes=1) == 0
     assert [starts_of(tmp_path, run) for run in runs] == [1, 2]
     assert "SIGKILL" in capsys.readouterr().out
 
   def test_a_failed_run_is_told_and_tried_again_by_the_same_command(self, tmp_path, capsys):
     runs = runs_of_seeds(2, 0)
-    assert compare(runs, tmp_path, processes=1) == 1
+    assert compare_locally(runs, tmp_path, processes=1) == 1
     assert [starts_of(tmp_path, run) for run in runs] == [1, 1]
     said = capsys.readouterr().out
     assert "loss is not finite" in said
     assert "1 of 2 runs failed" in said
-    assert compare(runs, tmp_path, processes=1) == 1
+    assert compare_locally(runs, tmp_path, processes=1) == 1
     assert [starts_of(tmp_path, run) for run in runs] == [2, 1]
 
   @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
@@ -270,18 +275,18 @@ class TestComparison:
   ):
     runs = runs_of_seeds(3, 0)
     thread = send_when_ready(tmp_path / runs[0].name / "ready", number)
-    assert compare(runs, tmp_path, processes=1) == code
+    assert compare_locally(runs, tmp_path, processes=1) == code
     thread.join()
     assert [starts_of(tmp_path, run) for run in runs] == [1, 0]
     assert "the same command continues" in capsys.readouterr().out
-    assert compare(runs, tmp_path, processes=1) == 0
+    assert compare_locally(runs, tmp_path, processes=1) == 0
     assert [starts_of(tmp_path, run) for run in runs] == [2, 1]
 
   def test_what_does_not_stop_is_killed_after_the_grace_period(self, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(comparison, "GRACE_SECONDS", 0.1)
     (run,) = runs_of_seeds(6)
     thread = send_when_ready(tmp_path / run.name / "ready", signal.SIGTERM)
-    assert compare([run], tmp_path, processes=1) == 75
+    assert compare_locally([run], tmp_path, processes=1) == 75
     thread.join()
     said = capsys.readouterr().out
     assert "not stopped within" in said
@@ -290,12 +295,16 @@ class TestComparison:
   def test_a_report_that_fails_stops_no_run(self, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("experiments.live_report.WRITE", "raise SystemExit('no such figure')")
     runs = runs_of_seeds(0)
-    assert compare(runs, tmp_path, processes=1) == 0
+    assert compare_locally(runs, tmp_path, processes=1) == 0
     assert "no such figure" in capsys.readouterr().out
 
   def test_two_comparisons_in_one_directory_are_refused(self, tmp_path):
-    with comparison._locked(tmp_path), pytest.raises(UsageError, match="another comparison"):
-      compare(runs_of_seeds(0), tmp_path, processes=1)
+    runs = runs_of_seeds(0)
+    with (
+      comparison.claimed(runs, tmp_path),
+      pytest.raises(UsageError, match="another comparison or sweep"),
+    ):
+      compare_locally(runs, tmp_path, processes=1)
 
   def test_a_run_that_another_process_is_at_is_waited_for(self, tmp_path, capsys, monkeypatch):
     (run,) = runs_of_seeds(0)
@@ -313,7 +322,7 @@ class TestComparison:
     monkeypatch.setattr("experiments.run_task._is_locked", is_locked)
     with path.open("w") as lock:
       fcntl.flock(lock, fcntl.LOCK_EX)
-      assert compare([run], tmp_path, processes=1) == 0
+      assert compare_locally([run], tmp_path, processes=1) == 0
     assert asked == [path] * 3
     assert starts_of(tmp_path, run) == 1
     assert "another process" in capsys.readouterr().out

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from experiments import progress as display
-from experiments.processes import ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Job, Task
+from experiments.engines.interface import Task
+from experiments.processes import ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Job
 from experiments.progress import (
   PlainDisplay,
   Progress,

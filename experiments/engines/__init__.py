@@ -1,0 +1,1 @@
+"""Engines: where the command of a run is carried out. One module per engine."""
