@@ -7,7 +7,19 @@ same windows and make value targets with the same function.
 import dataclasses
 
 from agents.config import require
+from agents.workload import Leaf
+from environments.interface import EnvironmentSpec
 from replay.interface import Sequences
+
+
+def frame_record(spec: EnvironmentSpec) -> dict[str, Leaf]:
+  """Returns what every replayed step consists of, by name."""
+  return {
+    "observation": (spec.observation_shape, "uint8"),
+    "action": ((), "int32"),
+    "reward": ((), "float32"),
+    "discount": ((), "float32"),
+  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +93,26 @@ class SequenceConfig:
     return self.request().draws_earned(total_environment_steps)
 
   def check_capacity(self, num_environments: int) -> None:
-    """Raises ValueError if replay cannot hold a sequence of every environment."""
+    """Raises ValueError if replay cannot hold and draw a sequence of every environment."""
     least = self.length * num_environments
+    needed = f"one sequence of {self.length} frames in each of {num_environments} environments"
     require(
       self.capacity >= least,
       "agent.sequences.capacity",
       self.capacity,
-      f"at least {least}, one sequence of {self.length} frames in each of "
-      f"{num_environments} environments",
+      f"at least {least}, {needed}",
+    )
+    below = self.capacity - self.capacity % num_environments
+    require(
+      self.capacity == below,
+      "agent.sequences.capacity",
+      self.capacity,
+      f"a multiple of environment.num_environments ({num_environments}), such as {below} or "
+      f"{below + num_environments}",
+    )
+    require(
+      self.min_size >= least,
+      "agent.sequences.min_size",
+      self.min_size,
+      f"at least {least}, {needed}",
     )

@@ -1,11 +1,15 @@
 """MuZero's settings."""
 
 import dataclasses
+import math
 
 from agents.config import OptimizerConfig, SelfSupervisionConfig, require
 from agents.model import ModelConfig
-from agents.sequences import SequenceConfig
-from networks.config import BackboneConfig, ResNetConfig
+from agents.muzero.searches import reanalysed_sequences, rows_per_chunk, tree_bytes
+from agents.sequences import SequenceConfig, frame_record
+from agents.workload import PhaseWork, Workload
+from environments.interface import EnvironmentSpec
+from networks.config import DTYPE_BYTES, BackboneConfig, ResNetConfig
 
 
 def _require_at_least(field: str, value: object, minimum: int) -> None:
@@ -139,3 +143,30 @@ class MuZeroConfig:
   def check_batch(self, num_environments: int) -> None:
     """Raises ValueError if replay cannot hold a sequence of every environment."""
     self.sequences.check_capacity(num_environments)
+
+  def workload(self, spec: EnvironmentSpec) -> Workload:
+    """Returns what these settings amount to in such environments."""
+    sequences = self.sequences
+    rows = sequences.starts + sequences.unroll_steps
+    columns = reanalysed_sequences(self.reanalyse_fraction, sequences.sequences_per_batch)
+    chunk = rows_per_chunk(rows, columns, limit=self.search_batch)
+    phase = PhaseWork(
+      name="model",
+      source=sequences.request(),
+      searches=rows * columns,
+      searched_at_once=chunk * columns,
+    )
+    latent = math.prod(self.backbone.latent_shape(spec.observation_shape))
+    gumbel = isinstance(self.search, GumbelSearchConfig)
+    return Workload(
+      rollout_length=self.rollout_length,
+      record={**frame_record(spec), "search_policy": ((spec.num_actions,), "float32")},
+      phases=(phase,),
+      simulations=self.search.num_simulations,
+      tree_bytes=tree_bytes(
+        self.search.num_simulations,
+        num_actions=spec.num_actions,
+        latent_bytes=latent * DTYPE_BYTES[self.backbone.compute_dtype],
+        extra_values=spec.num_actions if gumbel else 0,  # the root's Gumbel noise
+      ),
+    )

@@ -4,15 +4,13 @@ Every frame of a folded sequence is encoded once and every position searched onc
 the target network's parameters.
 """
 
-import fractions
-import math
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from agents.muzero.config import MuZeroConfig
 from agents.muzero.search import PlanningModel, search_for_targets
+from agents.muzero.searches import reanalysed_sequences, rows_per_chunk
 from agents.self_supervision import Following, make_following
 from agents.unrolling import flatten, represent, sequences_first
 from losses.unroll import policy_targets, unroll_targets
@@ -112,21 +110,6 @@ def _search_policies(model, params, latent, key, *, stored, config) -> jax.Array
     return stored
   fresh = _search_in_chunks(model, params, latent[:, :columns], key, config=config)
   return jnp.concatenate([fresh, stored[:, columns:]], axis=1)
-
-
-def reanalysed_sequences(fraction: float, num_sequences: int) -> int:
-  """Returns how many of the sequences are searched anew: the fraction, rounded up."""
-  exact = fractions.Fraction(str(fraction))  # .07 of 100 is 7; in binary it is a little more
-  return math.ceil(exact * num_sequences)
-
-
-def rows_per_chunk(rows: int, columns: int, *, limit: int) -> int:
-  """Returns the most rows of `columns` positions that stay within `limit` and divide `rows`.
-
-  At least one row: its `columns` searches are never split.
-  """
-  fitting = [n for n in range(1, rows + 1) if rows % n == 0 and n * columns <= limit]
-  return max(fitting, default=1)
 
 
 def _search_in_chunks(model, params, latent, key, *, config) -> jax.Array:

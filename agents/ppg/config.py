@@ -4,7 +4,11 @@ import dataclasses
 from typing import Literal
 
 from agents.config import OptimizerConfig, require
+from agents.ppo.config import RECORD
+from agents.workload import PhaseWork, Workload
+from environments.interface import EnvironmentSpec
 from networks.config import BackboneConfig, ImpalaConfig
+from replay.interface import Rollouts
 
 TRUNKS = ("dual", "shared", "detached")
 MINIBATCHES = ("columns", "steps")
@@ -127,4 +131,25 @@ class PPGConfig:
       "agent.gradient_chunk",
       self.gradient_chunk,
       f"0 or a common divisor of a minibatch's {sizes[0]} steps and an auxiliary one's {sizes[1]}",
+    )
+
+  def workload(self, spec: EnvironmentSpec) -> Workload:
+    """Returns what these settings amount to in such environments."""
+    epochs = {"policy": self.policy_epochs}
+    if self.policy_epochs != self.value_epochs:
+      epochs = {"value": self.value_epochs, "policy": self.policy_epochs}
+    fresh = tuple(
+      PhaseWork(name=name, source=Rollouts(1), epochs=count, num_minibatches=self.num_minibatches)
+      for name, count in epochs.items()
+    )
+    auxiliary = PhaseWork(
+      name="auxiliary",
+      source=Rollouts(self.rollouts_per_phase),
+      epochs=self.auxiliary_epochs,
+      num_minibatches=self.auxiliary_minibatches,
+    )
+    return Workload(
+      rollout_length=self.rollout_length,
+      record={"observation": (spec.observation_shape, "uint8"), **RECORD},
+      phases=(*fresh, auxiliary),
     )

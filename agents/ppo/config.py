@@ -3,7 +3,19 @@
 import dataclasses
 
 from agents.config import OptimizerConfig, require
+from agents.workload import PhaseWork, Workload
+from environments.interface import EnvironmentSpec
 from networks.config import BackboneConfig, ImpalaConfig
+from replay.interface import Rollouts
+
+# What becomes of a step on arrival, beside its frame.
+RECORD = {
+  "action": ((), "int32"),
+  "log_prob": ((), "float32"),
+  "value": ((), "float32"),
+  "advantage": ((), "float32"),
+  "value_target": ((), "float32"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,4 +93,18 @@ class PPOConfig:
       "agent.gradient_chunk",
       self.gradient_chunk,
       f"0 or a divisor of a minibatch's {minibatch} steps",
+    )
+
+  def workload(self, spec: EnvironmentSpec) -> Workload:
+    """Returns what these settings amount to in such environments."""
+    phase = PhaseWork(
+      name="policy",
+      source=Rollouts(1),
+      epochs=self.epochs,
+      num_minibatches=self.num_minibatches,
+    )
+    return Workload(
+      rollout_length=self.rollout_length,
+      record={"observation": (spec.observation_shape, "uint8"), **RECORD},
+      phases=(phase,),
     )

@@ -1,0 +1,276 @@
+"""What a run will take, worked out from its configuration alone: no JAX, nothing allocated.
+
+Not in it, because only a compiler knows: the activations and gradients of an update.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from agents.workload import PhaseWork, Workload
+from environments.factory import environment_spec
+from environments.interface import EnvironmentSpec
+from experiments.config import ExperimentConfig
+from experiments.errors import UsageError
+from replay.interface import Rollouts, Sequences
+from replay.plan import LIKELY_COMPRESSION, plan_replay
+
+DRAWN_AHEAD = 2  # batches that a replay of sequences keeps ready on the device
+EVALUATION_SETS = 2  # training levels, and all levels of the same mode
+
+
+@dataclasses.dataclass(frozen=True)
+class PhasePlan:
+  """What a phase learns in a run.
+
+  Attributes:
+    name: of the phase.
+    draws: how often its source hands out data.
+    updates: optimiser steps.
+    samples: that the updates learn from, every epoch counted.
+    uses_per_sample: `samples` over the run's environment steps.
+    searches: positions searched anew for its targets.
+  """
+
+  name: str
+  draws: int
+  updates: int
+  samples: int
+  uses_per_sample: float
+  searches: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryItem:
+  """One thing that a run keeps in memory.
+
+  Attributes:
+    name: what it is.
+    size: in bytes, over all devices where it is on devices.
+    place: `host` or `device`; without an accelerator both are the machine's memory.
+    arithmetic: how `size` comes about.
+  """
+
+  name: str
+  size: int
+  place: str
+  arithmetic: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPlan:
+  """What a run will take.
+
+  Attributes:
+    environment_steps: that the run makes, over all environments; one step is one frame.
+    turns: rollouts, each followed by what learning is due.
+    phases: what is learnt, in order.
+    acting_searches: positions searched to act in training; 0 for an agent that does not.
+    simulations_per_search: model steps of one search.
+    evaluations: the first and the last included.
+    evaluation_episodes: of all evaluations, on training levels and on all levels.
+    evaluation_steps_at_most: if every one of those episodes timed out.
+    memory: what is kept, in bytes.
+    replay_frames: that replays keep, over all environments.
+    replay_raw: bytes of those frames, uncompressed.
+    replay_compressed_estimate: bytes of the same as compressed blocks, at the mean over
+      Procgen's games.
+  """
+
+  environment_steps: int
+  turns: int
+  phases: tuple[PhasePlan, ...]
+  acting_searches: int
+  simulations_per_search: int
+  evaluations: int
+  evaluation_episodes: int
+  evaluation_steps_at_most: int
+  memory: tuple[MemoryItem, ...]
+  replay_frames: int
+  replay_raw: int
+  replay_compressed_estimate: int
+
+  @property
+  def updates(self) -> int:
+    """Optimiser steps of all phases."""
+    return sum(phase.updates for phase in self.phases)
+
+  @property
+  def reanalysing_searches(self) -> int:
+    """Positions searched anew for targets, over all phases."""
+    return sum(phase.searches for phase in self.phases)
+
+  @property
+  def simulations(self) -> int:
+    """Model steps of all searches of training."""
+    return self.simulations_per_search * (self.acting_searches + self.reanalysing_searches)
+
+  @property
+  def host_bytes(self) -> int:
+    """Bytes kept in the host's memory."""
+    return sum(item.size for item in self.memory if item.place == "host")
+
+  @property
+  def device_bytes(self) -> int:
+    """Bytes kept on the devices, all together."""
+    return sum(item.size for item in self.memory if item.place == "device")
+
+
+def plan_run(config: ExperimentConfig, *, num_devices: int = 1) -> RunPlan:
+  """Works out what a run takes.
+
+  Args:
+    config: of the run.
+    num_devices: that it is split over.
+
+  Raises:
+    UsageError: a request of its replay cannot be met, or does not divide over the devices;
+      the message has the arithmetic.
+  """
+  environment = config.environment
+  spec = environment_spec(environment.game, num_environments=environment.num_environments)
+  work = config.agent.workload(spec)
+  check_batches(work, num_devices=num_devices)
+  steps_per_turn = work.rollout_length * spec.num_environments
+  turns = math.ceil(config.training.total_environment_steps / steps_per_turn)
+  steps = turns * steps_per_turn
+  evaluations, episodes = _evaluations(config, steps_per_turn)
+  replayed = [each.source for each in work.phases if isinstance(each.source, Sequences)]
+  frame = _leaf_bytes(work.record["observation"])
+  raw = frame * sum(request.capacity for request in replayed)
+  return RunPlan(
+    environment_steps=steps,
+    turns=turns,
+    phases=tuple(_plan_phase(each, work, spec=spec, turns=turns) for each in work.phases),
+    acting_searches=steps if work.simulations else 0,
+    simulations_per_search=work.simulations,
+    evaluations=evaluations,
+    evaluation_episodes=episodes,
+    evaluation_steps_at_most=episodes * spec.time_limit,
+    memory=tuple(_memory(config, work, spec)),
+    replay_frames=sum(request.capacity for request in replayed),
+    replay_raw=raw,
+    replay_compressed_estimate=raw // LIKELY_COMPRESSION,
+  )
+
+
+def check_batches(work: Workload, *, num_devices: int) -> None:
+  """Raises UsageError unless every drawn batch of sequences divides over the devices."""
+  for phase in work.phases:
+    if isinstance(phase.source, Sequences) and phase.source.batch_size % num_devices:
+      raise UsageError(
+        f"agent.sequences.batch_size {phase.source.samples_per_draw} over starts "
+        f"{phase.source.starts} gives {phase.source.batch_size} sequences, which must be a "
+        f"multiple of the {num_devices} devices"
+      )
+
+
+def _plan_phase(
+  phase: PhaseWork, work: Workload, *, spec: EnvironmentSpec, turns: int
+) -> PhasePlan:
+  steps_per_turn = work.rollout_length * spec.num_environments
+  if isinstance(phase.source, Rollouts):
+    draws = turns // phase.source.count
+    samples_per_draw = phase.source.count * steps_per_turn
+  else:
+    draws = phase.source.draws_earned(turns * steps_per_turn)
+    samples_per_draw = phase.source.samples_per_draw
+  samples = draws * samples_per_draw * phase.epochs
+  return PhasePlan(
+    name=phase.name,
+    draws=draws,
+    updates=draws * phase.epochs * phase.num_minibatches,
+    samples=samples,
+    uses_per_sample=samples / (turns * steps_per_turn),
+    searches=draws * phase.searches,
+  )
+
+
+def _evaluations(config: ExperimentConfig, steps_per_turn: int) -> tuple[int, int]:
+  """Returns how many evaluations a run makes, and of how many episodes."""
+  every = config.evaluation.every
+  before_the_last = math.ceil(config.training.total_environment_steps / steps_per_turn) - 1
+  # One after each of these turns that passes a multiple of `every`.
+  between = min(before_the_last, before_the_last * steps_per_turn // every)
+  quotas = (1 + between) * config.evaluation.episodes_per_environment
+  quotas += config.evaluation.final_episodes_per_environment
+  return 2 + between, quotas * config.evaluation.num_environments * EVALUATION_SETS
+
+
+def _memory(config: ExperimentConfig, work: Workload, spec: EnvironmentSpec):
+  """Yields everything that a run keeps and that follows from counts."""
+  step = sum(map(_leaf_bytes, work.record.values()))
+  steps = work.rollout_length * spec.num_environments
+  rollout = f"{work.rollout_length} x {spec.num_environments} steps x {step:,} bytes"
+  yield MemoryItem("rollout", step * steps, "host", rollout)
+  yield MemoryItem("record of the rollout", step * steps, "device", rollout)
+  for phase in work.phases:
+    if isinstance(phase.source, Sequences):
+      yield from _replay_memory(phase, work, spec=spec)
+    else:
+      yield from _rollouts_memory(phase, rollout, size=step * steps)
+  if work.simulations:
+    at_once = {
+      "acting": spec.num_environments,
+      "evaluation": config.evaluation.num_environments,
+      "reanalysing": max(phase.searched_at_once for phase in work.phases),
+    }
+    what = max(at_once, key=at_once.get)
+    yield MemoryItem(
+      "search trees",
+      work.tree_bytes * at_once[what],
+      "device",
+      f"{at_once[what]:,} positions ({what}) x {work.tree_bytes:,} bytes",
+    )
+
+
+def _rollouts_memory(phase: PhaseWork, rollout: str, *, size: int):
+  """Yields what a phase over fresh rollouts keeps, at the moment in which its batch is made."""
+  count = phase.source.count
+  if count > 1:
+    group = f"{count} rollouts of {rollout}"
+    yield MemoryItem(f"{phase.name}: queue", count * size, "host", group)
+    yield MemoryItem(f"{phase.name}: drawn", count * size, "device", group)
+  yield MemoryItem(
+    f"{phase.name}: batch", count * size, "device", f"{count} x {rollout}" if count > 1 else rollout
+  )
+
+
+def _replay_memory(phase: PhaseWork, work: Workload, *, spec: EnvironmentSpec):
+  """Yields what a phase over replayed sequences keeps."""
+  request = phase.source
+  leaves = {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in work.record.items()}
+  try:
+    replay = plan_replay(request, num_environments=spec.num_environments, leaves=leaves)
+  except ValueError as error:
+    raise UsageError(f"agent.sequences: {error}") from None
+  frame = _leaf_bytes(work.record["observation"])
+  frames = f"{request.capacity:,} frames x {frame:,} bytes"
+  if replay.compressed:
+    frames = f"memory_budget; {frames} = {_gib(request.capacity * frame)} do not fit it raw"
+  yield MemoryItem(f"{phase.name}: replay, frames", replay.observations, "host", frames)
+  rest = replay.other_leaves + replay.priorities
+  what = "actions, rewards, ... of every frame" + (", priorities" if replay.priorities else "")
+  yield MemoryItem(f"{phase.name}: replay, the rest", rest, "host", what)
+  yield MemoryItem(
+    f"{phase.name}: drawn batches",
+    replay.batch * (1 + DRAWN_AHEAD),
+    "device",
+    f"{1 + DRAWN_AHEAD} x {request.batch_size} sequences of {request.length} frames",
+  )
+  yield MemoryItem(
+    f"{phase.name}: batch",
+    request.samples_per_draw * frame,
+    "device",
+    f"{request.samples_per_draw:,} frames x {frame:,} bytes",
+  )
+
+
+def _leaf_bytes(leaf) -> int:
+  shape, dtype = leaf
+  return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def _gib(size: int) -> str:
+  return f"{size / 2**30:.2f} GiB"
