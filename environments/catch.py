@@ -14,6 +14,7 @@ from environments.levels import LevelDistribution
 from environments.sealed_state import seal, unseal
 
 NUM_ACTIONS = 3  # left, stay, right
+ROWS, COLUMNS, PIXELS = 8, 8, 4  # of the board that `make_environment` opens; side of a cell
 BALL_COLOUR = (255, 255, 255)
 PADDLE_COLOUR = (64, 192, 64)
 
@@ -40,6 +41,19 @@ def _mixed(x):
   return x ^ (x >> np.uint64(31))
 
 
+def catch_spec(
+  num_environments: int, *, rows: int = ROWS, columns: int = COLUMNS, pixels: int = PIXELS
+) -> EnvironmentSpec:
+  """Returns what B environments of Catch look like; opens nothing."""
+  return EnvironmentSpec(
+    name="catch",
+    num_environments=num_environments,
+    observation_shape=(rows * pixels, columns * pixels, 3),
+    num_actions=NUM_ACTIONS,
+    time_limit=rows - 1,
+  )
+
+
 class CatchEnvironment:
   """B games of Catch, after bsuite (Osband et al. 2020), stepped together.
 
@@ -57,9 +71,9 @@ class CatchEnvironment:
     *,
     num_environments: int,
     seed: int,
-    rows: int = 8,
-    columns: int = 8,
-    pixels: int = 4,
+    rows: int = ROWS,
+    columns: int = COLUMNS,
+    pixels: int = PIXELS,
   ):
     """Opens the environments; each starts in a level drawn from `levels`.
 
@@ -86,13 +100,7 @@ class CatchEnvironment:
       )
     self._levels = levels
     num_environments = checked_integer("num_environments", num_environments, minimum=1)
-    self.spec = EnvironmentSpec(
-      name="catch",
-      num_environments=num_environments,
-      observation_shape=(self._rows * self._pixels, self._columns * self._pixels, 3),
-      num_actions=NUM_ACTIONS,
-      time_limit=self._rows - 1,
-    )
+    self.spec = catch_spec(num_environments, rows=rows, columns=columns, pixels=pixels)
     self._header = {
       "family": "catch 1",
       "game": "catch",

@@ -36,6 +36,24 @@ def _load_library():
   return procgen.ProcgenGym3Env, procgen.__version__.strip()
 
 
+def procgen_spec(game: str, *, num_environments: int) -> EnvironmentSpec:
+  """Returns what B environments of a Procgen game look like; opens nothing.
+
+  Raises:
+    ValueError: another game, or no environment.
+  """
+  row = find_game(game)
+  if row.family != "procgen":
+    raise ValueError(f"{game!r} is not a Procgen game")
+  return EnvironmentSpec(
+    name=game,
+    num_environments=checked_integer("num_environments", num_environments, minimum=1),
+    observation_shape=OBSERVATION_SHAPE,
+    num_actions=NUM_ACTIONS,
+    time_limit=row.time_limit,
+  )
+
+
 class ProcgenEnvironment:
   """B environments of one Procgen game (Cobbe et al. 2020), stepped together.
 
@@ -72,16 +90,7 @@ class ProcgenEnvironment:
     Raises:
       ValueError: an unknown game, or a number out of range.
     """
-    row = find_game(game)
-    if row.family != "procgen":
-      raise ValueError(f"{game!r} is not a Procgen game")
-    self.spec = EnvironmentSpec(
-      name=game,
-      num_environments=checked_integer("num_environments", num_environments, minimum=1),
-      observation_shape=OBSERVATION_SHAPE,
-      num_actions=NUM_ACTIONS,
-      time_limit=row.time_limit,
-    )
+    self.spec = procgen_spec(game, num_environments=num_environments)
     make, version = _load_library()
     self._environment = make(
       num=self.spec.num_environments,

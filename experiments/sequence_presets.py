@@ -170,7 +170,9 @@ def _gpu_settings() -> dict[str, Any]:
   return {
     "backbone": backbone,
     "model": ModelConfig(dynamics_blocks=4, hidden=256),
-    "sequences": SequenceConfig(batch_size=1024, min_size=50_000, samples_per_insert=4.8),
+    "sequences": SequenceConfig(
+      batch_size=1024, capacity=1_024_000, min_size=50_000, samples_per_insert=4.8
+    ),
   }
 
 
@@ -191,11 +193,12 @@ def _paper_settings() -> dict[str, Any]:
       dynamics_blocks=10, hidden=256, value_support=support, reward_support=support
     ),
     "sequences": SequenceConfig(
-      capacity=30_000_000,
+      capacity=30_000_128,  # the whole run: 117,188 frames of each environment
       min_size=100_000,
       samples_per_insert=20.0,
       priority_exponent=1.0,
       importance_exponent=1.0,
+      memory_budget=32 * 2**30,  # of 343 GiB: 10.7-fold
     ),
   }
 

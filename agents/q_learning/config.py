@@ -4,7 +4,9 @@ import dataclasses
 
 from agents.config import OptimizerConfig, SelfSupervisionConfig, require
 from agents.model import ModelConfig
-from agents.sequences import SequenceConfig
+from agents.sequences import SequenceConfig, frame_record
+from agents.workload import PhaseWork, Workload
+from environments.interface import EnvironmentSpec
 from networks.config import BackboneConfig, ResNetConfig
 
 
@@ -101,3 +103,11 @@ class QLearningConfig:
   def check_batch(self, num_environments: int) -> None:
     """Raises ValueError if replay cannot hold a sequence of every environment."""
     self.sequences.check_capacity(num_environments)
+
+  def workload(self, spec: EnvironmentSpec) -> Workload:
+    """Returns what these settings amount to in such environments."""
+    return Workload(
+      rollout_length=self.rollout_length,
+      record=frame_record(spec),
+      phases=(PhaseWork(name="model", source=self.sequences.request()),),
+    )

@@ -21,7 +21,7 @@ from slow_reference import (
   targets,
 )
 
-from agents.muzero import reanalyse
+from agents.muzero import reanalyse, searches
 import agents.muzero.agent as muzero
 from agents.muzero.config import GumbelSearchConfig, MuZeroConfig
 from agents.muzero.search import PlanningModel, SearchResult, search_for_targets
@@ -165,14 +165,14 @@ def test_reanalyse_is_a_static_split(monkeypatch, fraction, columns):
 def test_the_fraction_is_rounded_up_to_whole_sequences(count):
   for percent in range(101):
     least = -(-percent * count // 100)
-    assert reanalyse.reanalysed_sequences(percent / 100, count) == least, percent
+    assert searches.reanalysed_sequences(percent / 100, count) == least, percent
 
 
 def test_chunks_are_the_largest_that_fit():
   for rows in (1, 7, 12, 13):
     for columns in (1, 5):
       for limit in (1, 4, 12, 30, 65, 1000):
-        size = reanalyse.rows_per_chunk(rows, columns, limit=limit)
+        size = searches.rows_per_chunk(rows, columns, limit=limit)
         assert rows % size == 0
         assert size == 1 or size * columns <= limit
         larger = [n for n in range(size + 1, rows + 1) if rows % n == 0]
