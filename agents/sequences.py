@@ -116,3 +116,7 @@ class SequenceConfig:
       self.min_size,
       f"at least {least}, {needed}",
     )
+
+  def learning_early(self, num_environments: int) -> "SequenceConfig":
+    """Returns these settings with as few frames before learning begins as can be."""
+    return dataclasses.replace(self, min_size=self.length * num_environments)

@@ -93,3 +93,45 @@ def reset_peak_resident() -> bool:
   except OSError:
     return False
   return True
+
+
+def available_bytes() -> int | None:
+  """Returns how much memory this process may still take, or None where that is not told.
+
+  The least of what the kernel calls available and of what the control group leaves; its
+  page cache counts as free.
+  """
+  known = [_available_of_machine(), *map(_left_in_group, (_GROUP_V2, _GROUP_V1))]
+  return min((each for each in known if each is not None), default=None)
+
+
+# Directory, limit, use, and the entry of memory.stat that says what can be given back.
+_GROUP_V2 = ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file")
+_GROUP_V1 = (
+  "/sys/fs/cgroup/memory",
+  "memory.limit_in_bytes",
+  "memory.usage_in_bytes",
+  "total_inactive_file",
+)
+
+
+def _available_of_machine() -> int | None:
+  with contextlib.suppress(OSError):
+    for line in Path("/proc/meminfo").read_text().splitlines():
+      if line.startswith("MemAvailable:"):
+        return int(line.split()[1]) * 1024
+  return None
+
+
+def _left_in_group(group: tuple[str, str, str, str]) -> int | None:
+  """Returns what a control group's limit leaves, None where there is none."""
+  directory, limit, use, cache = group
+  try:
+    words = [(Path(directory) / name).read_text().strip() for name in (limit, use)]
+    statistics = (Path(directory) / "memory.stat").read_text().split()
+  except OSError:
+    return None
+  if words[0] == "max":
+    return None
+  reclaimable = dict(zip(statistics[::2], statistics[1::2], strict=False)).get(cache, "0")
+  return max(0, int(words[0]) - int(words[1]) + int(reclaimable))

@@ -5,6 +5,7 @@ Not in it, because only a compiler knows: the activations and gradients of an up
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,7 @@ class RunPlan:
     replay_raw: bytes of those frames, uncompressed.
     replay_compressed_estimate: bytes of the same as compressed blocks, at the mean over
       Procgen's games.
+    parameters: of the agent's networks; None where JAX has not been asked.
   """
 
   environment_steps: int
@@ -90,6 +92,12 @@ class RunPlan:
   replay_frames: int
   replay_raw: int
   replay_compressed_estimate: int
+  parameters: int | None = None
+
+  @property
+  def steps_per_turn(self) -> int:
+    """Environment steps of one rollout, over all environments."""
+    return self.environment_steps // self.turns
 
   @property
   def updates(self) -> int:
@@ -105,6 +113,11 @@ class RunPlan:
   def simulations(self) -> int:
     """Model steps of all searches of training."""
     return self.simulations_per_search * (self.acting_searches + self.reanalysing_searches)
+
+  @property
+  def samples(self) -> int:
+    """That the updates of all phases learn from, every epoch counted."""
+    return sum(phase.samples for phase in self.phases)
 
   @property
   def host_bytes(self) -> int:
@@ -128,8 +141,7 @@ def plan_run(config: ExperimentConfig, *, num_devices: int = 1) -> RunPlan:
     UsageError: a request of its replay cannot be met, or does not divide over the devices;
       the message has the arithmetic.
   """
-  environment = config.environment
-  spec = environment_spec(environment.game, num_environments=environment.num_environments)
+  spec = spec_of(config)
   work = config.agent.workload(spec)
   check_batches(work, num_devices=num_devices)
   steps_per_turn = work.rollout_length * spec.num_environments
@@ -153,6 +165,26 @@ def plan_run(config: ExperimentConfig, *, num_devices: int = 1) -> RunPlan:
     replay_raw=raw,
     replay_compressed_estimate=raw // LIKELY_COMPRESSION,
   )
+
+
+def spec_of(config: ExperimentConfig) -> EnvironmentSpec:
+  """Returns what the environments of training look like; opens none."""
+  environment = config.environment
+  return environment_spec(environment.game, num_environments=environment.num_environments)
+
+
+def to_mapping(plan: RunPlan) -> dict[str, Any]:
+  """Returns a plan and what follows from it as plain values, ready for JSON."""
+  derived = (
+    "steps_per_turn",
+    "updates",
+    "samples",
+    "reanalysing_searches",
+    "simulations",
+    "host_bytes",
+    "device_bytes",
+  )
+  return {**dataclasses.asdict(plan), **{name: getattr(plan, name) for name in derived}}
 
 
 def check_batches(work: Workload, *, num_devices: int) -> None:

@@ -18,6 +18,9 @@ from experiments.config import ExperimentConfig
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.registry import make_agent
 from experiments.run_directory import claim_directory, locked, record_run
+from experiments.run_memory import Room, check_memory, measure_room, with_train_state
+from experiments.run_plan import RunPlan, plan_run, to_mapping
+from experiments.run_plan_text import count_lines, memory_lines
 from replay.factory import make_snapshot_store, make_source
 from replay.interface import Record, Source
 from training import sharding
@@ -44,12 +47,12 @@ def run(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) ->
     second Ctrl-C did not wait for it.
 
   Raises:
-    UsageError: the directory belongs to another configuration or process, or a batch does
-      not divide over the devices.
+    UsageError: the directory belongs to another configuration or process, a batch does
+      not divide over the devices, or the run does not fit in memory.
     NonFiniteError, CheckpointError: as in the loop.
     OSError: a file could not be written.
   """
-  check_devices(config, num_devices=len(jax.devices()))
+  plan, room = plan_here(config)
   directory.mkdir(parents=True, exist_ok=True)
   with locked(directory):
     claim_directory(config, directory)
@@ -57,9 +60,25 @@ def run(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) ->
       print(f"{directory} is finished; nothing to do")
       return 0
     record_run(directory, command)
+    write_json(directory / "plan.json", to_mapping(plan))
+    print("\n".join([*count_lines(plan), *memory_lines(plan, room)]), flush=True)
     with contextlib.ExitStack() as stack:
       stop = stack.enter_context(_stop_requests())
       return _train(config, directory, stop, stack)
+
+
+def plan_here(config: ExperimentConfig) -> tuple[RunPlan, Room]:
+  """Works out what a run takes on this machine; allocates nothing of it.
+
+  Raises:
+    UsageError: it does not fit, or something does not divide over the devices.
+  """
+  devices = jax.devices()
+  check_devices(config, num_devices=len(devices))
+  plan = plan_run(config, num_devices=len(devices))
+  plan, room = with_train_state(plan, config, num_devices=len(devices)), measure_room(devices)
+  check_memory(plan, room)
+  return plan, room
 
 
 def check_devices(config: ExperimentConfig, *, num_devices: int) -> None:

@@ -24,11 +24,50 @@ def main(arguments: Sequence[str]) -> int:
     default="auto",
     help="auto continues from the latest checkpoint; never refuses a directory with a run in it",
   )
+  parser.add_argument(
+    "--plan",
+    action="store_true",
+    help="print steps, updates, searches and memory, refuse what does not fit, start nothing",
+  )
+  parser.add_argument(
+    "--calibrate",
+    action="store_true",
+    help="with --plan: measure the speed in a few turns, which are thrown away, and print hours",
+  )
   options, config = parse_with_fields(parser, arguments)
+  if options.calibrate and not options.plan:
+    raise UsageError("--calibrate goes with --plan: it measures and starts no run")
+  if options.plan:
+    return show_plan(config, calibrate=options.calibrate)
   directory = options.out or Path("runs") / run_name(config)
   if options.resume == "never" and (directory / "config.yaml").exists():
     raise UsageError(f"--resume never, but {directory} holds a run already")
   return train(config, directory, command=["procplan", "train", *arguments])
+
+
+def show_plan(config: ExperimentConfig, *, calibrate: bool) -> int:
+  """Prints what a run takes; returns the exit code.
+
+  Raises:
+    UsageError: the run cannot be made here; the message has the arithmetic.
+  """
+  from rich.console import Console
+
+  from experiments import run_plan_text, runner  # here, because the first imports JAX
+  from experiments.run_speed import measure_speed
+  from training.learner import NonFiniteError
+
+  plan, room = runner.plan_here(config)
+  try:
+    speed = measure_speed(config) if calibrate else None
+  except NonFiniteError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_FAILED
+  console = Console()
+  if not console.is_terminal:
+    console = Console(width=max(console.width, 140))
+  run_plan_text.show_run_plan(plan, room, speed=speed, console=console)
+  return 0
 
 
 def train(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) -> int:

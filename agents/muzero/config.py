@@ -170,3 +170,7 @@ class MuZeroConfig:
         extra_values=spec.num_actions if gumbel else 0,  # the root's Gumbel noise
       ),
     )
+
+  def learning_early(self, num_environments: int) -> "MuZeroConfig":
+    """Returns settings with the same work for every step, which learn as soon as can be."""
+    return dataclasses.replace(self, sequences=self.sequences.learning_early(num_environments))

@@ -153,3 +153,20 @@ class PPGConfig:
       record={"observation": (spec.observation_shape, "uint8"), **RECORD},
       phases=(*fresh, auxiliary),
     )
+
+  def learning_early(self, num_environments: int) -> "PPGConfig":
+    """Returns settings with the same work for every step, which learn as soon as can be.
+
+    The auxiliary phase comes after fewer rollouts, with as many fewer minibatches: of the
+    same size each.
+    """
+    fewest = next(
+      count
+      for count in range(1, self.rollouts_per_phase + 1)
+      if self.auxiliary_minibatches * count % self.rollouts_per_phase == 0
+    )
+    return dataclasses.replace(
+      self,
+      rollouts_per_phase=fewest,
+      auxiliary_minibatches=self.auxiliary_minibatches * fewest // self.rollouts_per_phase,
+    )

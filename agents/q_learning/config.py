@@ -111,3 +111,7 @@ class QLearningConfig:
       record=frame_record(spec),
       phases=(PhaseWork(name="model", source=self.sequences.request()),),
     )
+
+  def learning_early(self, num_environments: int) -> "QLearningConfig":
+    """Returns settings with the same work for every step, which learn as soon as can be."""
+    return dataclasses.replace(self, sequences=self.sequences.learning_early(num_environments))

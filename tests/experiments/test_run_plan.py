@@ -1,6 +1,7 @@
 """The plan of a run against the agents themselves, against real buffers and against real trees."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +13,18 @@ from agents.interface import ActorOutput
 from agents.muzero.config import PUCTSearchConfig
 from environments.factory import environment_spec, make_environment
 from environments.levels import parse_levels
+from experiments.errors import UsageError
 from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS, make_agent
-from experiments.run_plan import plan_run
-from replay.interface import Trajectory
+from experiments.run_memory import Room, check_memory
+from experiments.run_plan import MemoryItem, plan_run, spec_of, to_mapping
+from replay.interface import Sequences, Trajectory
 from replay.plan import leaf_specs
 from replay.rollout_queue import RolloutQueue
 from replay.sequence_buffer import SequenceBuffer
+from training.config import EvaluationConfig, TrainingConfig
 
 EVERY_PRESET = [(preset, agent) for preset, agents in PRESETS.items() for agent in agents]
-
-
-def spec_of(config):
-  """Returns what the environments of a configuration look like."""
-  return environment_spec(
-    config.environment.game, num_environments=config.environment.num_environments
-  )
 
 
 def abstract_record(config, agent):
@@ -174,3 +171,99 @@ def test_tree_bytes_are_those_of_mctx(monkeypatch, kind, dtype):
   assert acting == spec.num_environments * agent.workload(spec).tree_bytes
   # A draw has 8 sequences of S + K = 9 positions, all searched at once; 16 environments act.
   assert item(plan, "search trees") == acting // 16 * (9 * 8)
+
+
+ROOM = {"host": 4 * 2**30, "devices": None, "num_devices": 1, "shared": True}
+
+
+def taking(host, device):
+  """Returns a plan that takes so many GiB."""
+  plan = plan_run(make_preset("smoke", "ppo"))
+  items = (
+    MemoryItem("queue", host * 2**30, "host", "so many rollouts"),
+    MemoryItem("trees", device * 2**30, "device", "so many positions"),
+  )
+  return dataclasses.replace(plan, memory=items)
+
+
+def test_devices_that_share_the_hosts_memory_are_added_to_it():
+  check_memory(taking(3, 1), Room(**ROOM))
+  with pytest.raises(UsageError, match=r"takes 5\.00 GiB of memory .* 4\.00 GiB available: queue"):
+    check_memory(taking(3, 2), Room(**ROOM))
+
+
+def test_devices_of_their_own_are_checked_apart():
+  room = Room(host=3 * 2**30, devices=2 * 2**30, num_devices=2, shared=False)
+  check_memory(taking(3, 2), room)
+  with pytest.raises(UsageError, match=r"4\.00 GiB of host memory"):
+    check_memory(taking(4, 2), room)
+  with pytest.raises(UsageError, match=r"3\.00 GiB of device memory .* the 2 devices have 2\.00"):
+    check_memory(taking(3, 3), room)
+  check_memory(taking(4, 3), dataclasses.replace(room, host=None, devices=None))
+
+
+def test_evaluations_are_those_of_the_loop():
+  """25 turns of 256 steps: multiples of 1,000 are passed in turns 4, 8, 12, 16, 20 and 24."""
+  config = make_preset("smoke", "muzero")
+  config = dataclasses.replace(
+    config,
+    training=TrainingConfig(total_environment_steps=6200, checkpoint_every=6200),
+    evaluation=EvaluationConfig(
+      every=1000,
+      num_environments=8,
+      episodes_per_environment=2,
+      final_episodes_per_environment=5,
+    ),
+  )
+  plan = plan_run(config)
+  assert (plan.turns, plan.environment_steps) == (25, 6400)
+  assert plan.evaluations == 1 + 6 + 1
+  assert plan.evaluation_episodes == 2 * 8 * (7 * 2 + 5)
+  assert plan.evaluation_steps_at_most == 304 * 500  # leaper's time limit
+  # An interval shorter than a turn: one evaluation after each turn but the last, and the two.
+  often = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, every=100))
+  assert plan_run(often).evaluations == 1 + 24 + 1
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"capacity": 4095}, r"capacity must be a multiple .* \(16\), such as 4080 or 4096"),
+    ({"min_size": 200}, r"min_size must be at least 224, one sequence of 14 frames"),
+    ({"capacity": 208, "min_size": 208}, r"capacity must be at least 224"),
+    ({"memory_budget": 2**20}, r"0\.05 GiB of frames do not fit memory_budget"),
+  ],
+)
+def test_a_replay_that_cannot_be_built_is_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    plan_run(small("muzero", **settings))
+
+
+def test_batches_must_divide_over_the_devices():
+  plan_run(make_preset("smoke", "muzero"), num_devices=8)
+  with pytest.raises(UsageError, match=r"gives 8 sequences, which must be a multiple of the 3"):
+    plan_run(make_preset("smoke", "muzero"), num_devices=3)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_learning_early_changes_no_work_for_a_step(agent):
+  config = make_preset("laptop", agent)
+  early = dataclasses.replace(config, agent=config.agent.learning_early(64))
+  usual, soon = plan_run(config), plan_run(early)
+  for a, b in zip(usual.phases, soon.phases, strict=True):
+    assert a.updates > 0
+    assert b.uses_per_sample == pytest.approx(a.uses_per_sample, rel=0.01)
+    assert b.samples / b.updates == a.samples / a.updates
+    assert a.searches == pytest.approx(b.searches, rel=0.01)
+  first = [
+    each.source.min_size if isinstance(each.source, Sequences) else each.source.count * 16384
+    for each in early.agent.workload(spec_of(early)).phases
+  ]
+  assert max(first) <= 16384
+
+
+def test_the_plan_as_json_is_plain():
+  plan = plan_run(make_preset("laptop", "muzero"))
+  mapping = json.loads(json.dumps(to_mapping(plan), allow_nan=False))
+  assert mapping["updates"] == sum(phase["updates"] for phase in mapping["phases"]) == 15568
+  assert mapping["simulations"] == 8 * (1_000_448 + 13 * 32 * 15568)
