@@ -24,7 +24,10 @@ CORE = [
   "pillow",
 ]
 REPORT = ["matplotlib>=3.9", "rliable>=1.2", "pandas>=2.2,<3"]
+# The core of Ray; on Slurm a sweep needs nothing but Slurm.
+SWEEP = ["ray>=2.50,<3"]
 TEST = [
+  *SWEEP,
   "pytest",
   "pytest-timeout",
   "pytest-xdist",
@@ -48,6 +51,7 @@ setup(
     "cuda": ["jax[cuda12]>=0.7.1"],
     "tpu": ["jax[tpu]>=0.7.1", "gcsfs"],
     "board": ["tensorboard"],
+    "sweep": SWEEP,
   },
   entry_points={"console_scripts": ["procplan=experiments.command_line:main"]},
 )

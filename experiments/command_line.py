@@ -13,6 +13,8 @@ from experiments.options import guarded
 COMMANDS = {
   "train": "one run, in one directory",
   "compare": "a comparison of agents and level distributions, with a report",
+  "sweep": "a study over any fields, on this machine, a Ray cluster or Slurm",
+  "status": "how the runs of a study stand",
   "evaluate": "evaluate a checkpoint",
   "export": "write a checkpoint's parameters as a dm-haiku tree",
   "import": "make a run that starts from the parameters in a dm-haiku tree",

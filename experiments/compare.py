@@ -21,7 +21,8 @@ from experiments.options import OptionParser, guarded, override_fields, parse_ow
 from experiments.plan import show_plan
 from experiments.registry import AGENTS
 from experiments.run_task import check_config
-from experiments.studies.comparison import COMPARISONS, make_comparison
+from experiments.studies.record import save_record
+from experiments.studies.registry import DEFAULT, STUDIES, make_named_study
 from experiments.studies.study import Study, select
 
 GRID_FIELDS = {
@@ -45,17 +46,22 @@ def main(arguments: Sequence[str]) -> int:
   if wants_help:
     print_help(parser, next(iter(study.agents.values())))
     return 0
-  directory = options.out or Path("runs") / f"compare_{options.preset}"
+  what = "compare" if options.study == DEFAULT else options.study
+  directory = options.out or Path("runs") / f"{what}_{options.preset}"
   try:
     runs = study.runs()
   except ValueError as error:
     raise UsageError(str(error)) from None
   processes = count_processes(options.processes, study, len(runs))
+  for run in runs:
+    check_config(run, directory / run.name)
   if options.plan:
-    for run in runs:
-      check_config(run, directory / run.name)
     show_plan(study, runs, directory=directory, processes=processes, console=Console())
     return 0
+  try:
+    save_record(study, runs, directory, name=options.study, preset=options.preset)
+  except OSError as error:
+    raise UsageError(f"--out {directory}: {error}") from None
   return compare(runs, directory, engine=make_local_engine(processes))
 
 
@@ -64,7 +70,7 @@ def make_parser() -> OptionParser:
   parser = OptionParser(prog="procplan compare", description=__doc__, epilog=EPILOG, add_help=False)
   add_grid(parser)
   parser.add_argument(
-    "--out", metavar="DIRECTORY", type=Path, help="by default runs/compare_PRESET"
+    "--out", metavar="DIRECTORY", type=Path, help="by default runs/compare_PRESET or STUDY_PRESET"
   )
   parser.add_argument(
     "--processes",
@@ -81,9 +87,16 @@ def make_parser() -> OptionParser:
 
 def add_grid(parser: OptionParser) -> None:
   """Adds the options that choose a study and the values of its axes."""
-  parser.add_argument("--preset", metavar="NAME", default="laptop", help=", ".join(COMPARISONS))
+  parser.add_argument("--study", metavar="NAME", default=DEFAULT, help=", ".join(STUDIES))
+  presets = ", ".join(STUDIES[DEFAULT])
+  parser.add_argument("--preset", metavar="NAME", default="laptop", help=presets)
   replaced = "; in place of the preset's"
-  parser.add_argument("--agents", metavar="NAME", nargs="+", help=", ".join(AGENTS) + replaced)
+  parser.add_argument(
+    "--agents",
+    metavar="NAME",
+    nargs="+",
+    help=f"of the study's agents ({', '.join(AGENTS)} and their variants){replaced}",
+  )
   parser.add_argument("--games", metavar="NAME", nargs="+", help=f"games{replaced}")
   parser.add_argument(
     "--levels", metavar="NAME", nargs="+", help=f"training level distributions{replaced}"
@@ -97,16 +110,12 @@ def make_study(options: argparse.Namespace, fields: Sequence[str], parser: Optio
   Raises:
     UsageError: an unknown name or field, or a wrong value.
   """
-  study = make_comparison(options.preset)
+  study = make_named_study(options.study, options.preset)
   study = select(
     study, agents=options.agents, games=options.games, levels=options.levels, seeds=options.seeds
   )
-  for field in fields:
-    name = field.partition("=")[0]
-    if name in GRID_FIELDS:
-      raise UsageError(f"{name} is set by the grid: use {GRID_FIELDS[name]}")
   agents = {
-    label: _override(label, config, fields, parser) for label, config in study.agents.items()
+    label: override(label, config, fields, parser=parser) for label, config in study.agents.items()
   }
   return dataclasses.replace(study, agents=agents)
 
@@ -129,9 +138,18 @@ def make_local_engine(processes: int) -> LocalEngine:
   )
 
 
-def _override(
-  label: str, config: ExperimentConfig, fields: Sequence[str], parser: OptionParser
+def override(
+  label: str, config: ExperimentConfig, fields: Sequence[str], *, parser: OptionParser
 ) -> ExperimentConfig:
+  """Returns an agent's configuration with `--field value` pairs applied.
+
+  Raises:
+    UsageError: an unknown field or a wrong value; names the agent.
+  """
+  for field in fields:
+    name = field.partition("=")[0]
+    if name in GRID_FIELDS:
+      raise UsageError(f"{name} is set by the grid: use {GRID_FIELDS[name]}")
   try:
     return override_fields(config, fields, parser=parser)
   except UsageError as error:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 import platform
 import subprocess
+import time
 
 import jax
 
@@ -20,19 +21,26 @@ from training.metrics import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mctx", "numpy", "procgen-mirror")
 
+LOCK_ATTEMPTS = 5
+LOCK_SECONDS = 0.1  # between them
+
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
   """Holds the run directory for this process alone.
 
   Raises:
-    UsageError: another process holds it.
+    UsageError: another process holds it, for longer than it takes to ask whether it is held.
   """
   with (directory / "run.lock").open("w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UsageError(f"another process is running in {directory}") from None
+    for attempt in range(LOCK_ATTEMPTS):
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+      except BlockingIOError:
+        if attempt == LOCK_ATTEMPTS - 1:
+          raise UsageError(f"another process is running in {directory}") from None
+        time.sleep(LOCK_SECONDS)
     yield
 
 

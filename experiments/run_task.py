@@ -56,7 +56,7 @@ def make_task(run: RunSpec, directory: Path, *, cache: Path) -> Task:
     log=own / "log.txt",
     prepare=prepare,
     is_finished=(own / "result.json").exists,
-    is_elsewhere=lambda: _is_locked(own / "run.lock"),
+    is_elsewhere=lambda: is_locked(own / "run.lock"),
     progress=lambda: _last_checkpoint(own / "checkpoints"),
   )
 
@@ -67,8 +67,8 @@ def _last_checkpoint(directory: Path) -> int:
   return max(steps, default=0)
 
 
-def _is_locked(path: Path) -> bool:
-  """Whether a process holds the lock."""
+def is_locked(path: Path) -> bool:
+  """Whether a process holds the lock, on any machine that shares the disk."""
   try:
     with path.open("rb") as lock:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

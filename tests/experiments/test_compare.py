@@ -21,7 +21,7 @@ from experiments.errors import UsageError
 from experiments.options import guarded
 from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS
-from experiments.run_task import _is_locked, make_task
+from experiments.run_task import is_locked, make_task
 from experiments.studies.comparison import COMPARISONS, make_comparison
 from experiments.studies.study import Study, select
 
@@ -312,14 +312,14 @@ class TestComparison:
     path.parent.mkdir()
     asked = []
 
-    def is_locked(asked_path):
+    def ask(asked_path):
       asked.append(asked_path)
       assert starts_of(tmp_path, run) == 0
       if len(asked) == 3:
         lock.close()
-      return _is_locked(asked_path)
+      return is_locked(asked_path)
 
-    monkeypatch.setattr("experiments.run_task._is_locked", is_locked)
+    monkeypatch.setattr("experiments.run_task.is_locked", ask)
     with path.open("w") as lock:
       fcntl.flock(lock, fcntl.LOCK_EX)
       assert compare_locally([run], tmp_path, processes=1) == 0

@@ -1,0 +1,157 @@
+"""How runs stand, from directories in every state that a run can leave behind."""
+
+import fcntl
+import json
+
+import pytest
+
+from experiments.command_line import run_command
+from experiments.options import guarded
+from experiments.run_list import read_run_list, write_run_list
+from experiments.standing import (
+  FAILED,
+  FINISHED,
+  INTERRUPTED,
+  RUNNING,
+  STOPPED,
+  WAITING,
+  find_runs,
+  read_standing,
+)
+from experiments.studies.comparison import make_comparison
+from experiments.studies.study import select
+
+
+def leave(directory, *, status=None, log=None, result=False, locked=False):
+  """Makes a run directory in some state; returns the open lock, if any."""
+  directory.mkdir(parents=True)
+  (directory / "config.yaml").write_text("seed: 0\n")
+  if status is not None:
+    (directory / "run.lock").touch()
+    (directory / "status.json").write_text(json.dumps(status))
+  if log is not None:
+    (directory / "log.txt").write_text(log)
+  if result:
+    (directory / "result.json").write_text("{}")
+  if not locked:
+    return None
+  lock = (directory / "run.lock").open("w")
+  fcntl.flock(lock, fcntl.LOCK_EX)
+  return lock
+
+
+def status(state, steps=500, **more):
+  return {"state": state, "environment_steps": steps, "total_environment_steps": 1000, **more}
+
+
+@pytest.fixture
+def study(tmp_path):
+  """One run in each state; the one that goes on is locked as long as the test runs."""
+  leave(tmp_path / "failed", status=status("failed", error="no disk"), log="a\nb\nwhy it failed\n")
+  leave(tmp_path / "killed", status=status("running"), log="last words\n")
+  leave(tmp_path / "refused", log="error: no such field\n")
+  leave(tmp_path / "interrupted", status=status("interrupted"))
+  leave(tmp_path / "waiting")
+  leave(tmp_path / "finished", status=status("finished", 1000, seconds=100.0), result=True)
+  speed = {"steps_per_second": 12.0, "seconds": 50.0, "seconds_left": 40.0}
+  lock = leave(tmp_path / "running", status=status("running", **speed), locked=True)
+  yield tmp_path
+  lock.close()
+
+
+def state_of(directory):
+  return read_standing("x", directory, {}).state
+
+
+def test_states(study):
+  expected = {
+    "failed": FAILED,
+    "killed": STOPPED,  # it says running, but no process holds its lock
+    "refused": STOPPED,
+    "interrupted": INTERRUPTED,
+    "waiting": WAITING,
+    "finished": FINISHED,
+    "running": RUNNING,
+  }
+  assert {name: state_of(study / name) for name in expected} == expected
+  assert state_of(study / "not there") == WAITING
+
+
+def test_a_run_that_starts_and_has_said_nothing_is_running(tmp_path):
+  lock = leave(tmp_path / "run", locked=True)
+  assert state_of(tmp_path / "run") == RUNNING
+  lock.close()
+  assert state_of(tmp_path / "run") == STOPPED
+
+
+def test_the_list_names_runs_that_have_not_begun(tmp_path):
+  runs = select(make_comparison("smoke"), agents=["ppo"]).runs()
+  write_run_list(runs, tmp_path)
+  leave(tmp_path / "another", status=status("interrupted"))
+  found = find_runs(tmp_path)
+  assert list(found) == [*(run.name for run in runs), "another"]
+  name, (directory, listed) = next(iter(found.items()))
+  standing = read_standing(name, directory, listed)
+  assert standing.state == WAITING
+  total = runs[0].config.training.total_environment_steps
+  assert standing.progress.total_environment_steps == total
+
+
+def test_a_single_run_is_a_study_of_one(tmp_path):
+  leave(tmp_path / "run", status=status("interrupted"))
+  assert list(find_runs(tmp_path / "run")) == ["run"]
+
+
+def test_the_command_says_it_at_a_glance(study, capsys):
+  assert run_command(["status", str(study)]) == 0
+  said = capsys.readouterr().out
+  words = "7 runs: 1 failed, 2 stopped, 1 running, 1 interrupted, 1 waiting, 1 finished"
+  assert words in said
+  assert "3,000 of 5,000 environment steps, 12 steps/s" in said
+  # 1,500 steps in 150 s of known runs; one at a time: 40 s, then 50 s for each of interrupted
+  # and killed; what waits and what was refused do not say how long they are.
+  assert "time left: about 2 min, 1 runs at a time" in said
+  lines = [line.split()[0] for line in said.splitlines() if line]
+  assert lines.index("failed") < lines.index("running") < lines.index("finished")
+  assert "why it failed" in said
+  assert "last words" in said
+  assert "error: no such field" in said
+
+
+def test_the_end_of_the_log_is_as_long_as_asked_for(study, capsys):
+  assert run_command(["status", str(study), "--log", "1"]) == 0
+  said = capsys.readouterr().out
+  assert "why it failed" in said
+  assert "  b\n" not in said
+
+
+def test_json_has_everything(study, capsys):
+  assert run_command(["status", str(study), "--json"]) == 0
+  rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+  assert rows["failed"]["detail"] == "no disk"
+  assert rows["running"]["steps_per_second"] == 12.0
+  assert len(rows) == 7
+
+
+@pytest.mark.parametrize(
+  ("content", "said"),
+  [(None, "there is no run in"), ("{", "no list of runs"), ('{"runs": 3}', "no list of runs")],
+)
+def test_what_is_no_study_is_refused(tmp_path, capsys, content, said):
+  if content is not None:
+    (tmp_path / "runs.json").write_text(content)
+  assert guarded(run_command, ["status", str(tmp_path)]) == 2
+  error = capsys.readouterr().err
+  assert said in error
+  assert error.count("\n") == 1
+
+
+def test_a_list_is_read_as_it_was_written(tmp_path):
+  runs = select(make_comparison("smoke"), agents=["ppo"]).runs()
+  assert read_run_list(tmp_path) == {}
+  write_run_list(runs, tmp_path)
+  listed = read_run_list(tmp_path)
+  assert list(listed) == [run.name for run in runs]
+  assert [row["levels"] for row in listed.values()] == [
+    run.config.environment.levels for run in runs
+  ]
