@@ -6,7 +6,7 @@ Nothing here imports JAX before an agent is made.
 import dataclasses
 import importlib
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agents.muzero.config import MuZeroConfig
 from agents.ppg.config import PPGConfig
@@ -29,18 +29,28 @@ class AgentEntry:
     config: its dataclass of settings.
     module: imported when the agent is made.
     function: (config, spec, *, total_environment_steps) -> Agent, in that module.
+    planner: module whose `act_with` acts with another search; None where it does not plan.
+    searches: names of the searches that it can plan with.
   """
 
   config: type
   module: str
   function: str
+  planner: str | None = None
+  searches: tuple[str, ...] = ()
 
 
 AGENTS = MappingProxyType(
   {
     "ppo": AgentEntry(PPOConfig, "agents.ppo.agent", "make_ppo"),
     "ppg": AgentEntry(PPGConfig, "agents.ppg.agent", "make_ppg"),
-    "muzero": AgentEntry(MuZeroConfig, "agents.muzero.agent", "make_muzero"),
+    "muzero": AgentEntry(
+      MuZeroConfig,
+      "agents.muzero.agent",
+      "make_muzero",
+      planner="agents.muzero.acting",
+      searches=("gumbel", "puct"),
+    ),
     "q_learning": AgentEntry(QLearningConfig, "agents.q_learning.agent", "make_q_learning"),
   }
 )
@@ -69,3 +79,21 @@ def make_agent(
   entry = AGENTS[agent_name(config)]
   make = getattr(importlib.import_module(entry.module), entry.function)
   return make(config, spec, total_environment_steps=total_environment_steps)
+
+
+def act_with_search(
+  config: AgentConfig, spec: "EnvironmentSpec", *, search: str | None, num_simulations: int
+) -> tuple[Any, dict[str, Any]]:
+  """Builds how an agent that plans acts with another search than that of training.
+
+  Args:
+    config: of the agent.
+    spec: what the environments look like.
+    search: one of its `searches`; None is its own.
+    num_simulations: 0 is the raw policy.
+
+  Returns:
+    Two functions, `sampled` and `greedy`, as `Agent.act` is, and the search's settings.
+  """
+  planner = importlib.import_module(AGENTS[agent_name(config)].planner)
+  return planner.act_with(config, spec, search=search, num_simulations=num_simulations)

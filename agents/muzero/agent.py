@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents.interface import ActorOutput, Agent, Phase, ReportedValue
+from agents.interface import Agent, Phase, ReportedValue
 from agents.model import make_world_model
+from agents.muzero.acting import acting_by_search, planning_model
 from agents.muzero.config import MuZeroConfig
 from agents.muzero.loss import muzero_loss
 from agents.muzero.reanalyse import SequenceBatch, make_targets
-from agents.muzero.search import PlanningModel, search_exploring, search_greedily
 from agents.optimizers import make_optimizer
 from agents.self_supervision import add_heads
 from agents.target_network import refresh_target
@@ -51,9 +51,7 @@ def make_muzero(
   """
   config.check_batch(spec.num_environments)
   network = make_world_model(config.backbone, config.model, num_actions=spec.num_actions)
-  model = PlanningModel(
-    network, config.model.value_support, config.model.reward_support, config.discount
-  )
+  model = planning_model(network, config)
   optimizer = make_optimizer(
     config.optimizer, total_updates=config.sequences.total_updates(total_environment_steps)
   )
@@ -78,23 +76,27 @@ def make_muzero(
     ),
     update=functools.partial(_descend, model=model, optimizer=optimizer, config=config),
     priorities=sample_priorities if config.sequences.priority_exponent else None,
+    work=_reanalysis(config, spec),
   )
+  acting = acting_by_search(model, config.search)
   return Agent(
     init=init,
     policy_params=lambda state: state.params,
-    act=functools.partial(_act, model=model, search=search_exploring, config=config),
-    act_greedy=functools.partial(_act, model=model, search=search_greedily, config=config),
+    act=acting.sampled,
+    act_greedy=acting.greedy,
     postprocess=lambda state, trajectory: (state, _record(trajectory)),
     phases=(phase,),
     rollout_length=config.rollout_length,
+    work={"simulations": config.search.num_simulations},
     reported_value=ReportedValue(config.discount, lambda state: jnp.ones(())),
   )
 
 
-def _act(params, observation, key, *, model, search, config: MuZeroConfig) -> ActorOutput:
-  latent = model.network.apply(params, observation, method=WorldModel.represent)
-  result = search(model, params, latent, key, config=config.search)
-  return ActorOutput(result.action, {"search_policy": result.policy, "value": result.value})
+def _reanalysis(config: MuZeroConfig, spec: EnvironmentSpec) -> dict[str, int]:
+  """What the targets of one draw take, counts by name."""
+  (phase,) = config.workload(spec).phases
+  simulations = phase.searches * config.search.num_simulations
+  return {"reanalysed_positions": phase.searches, "simulations": simulations}
 
 
 def _record(trajectory: Trajectory) -> Record:

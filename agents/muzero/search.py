@@ -101,6 +101,29 @@ def search_greedily(
   return result._replace(action=jnp.argmax(result.policy, axis=-1).astype(jnp.int32))
 
 
+def sample_prior(model: PlanningModel, params, latent: jax.Array, key: jax.Array) -> SearchResult:
+  """Acts by the raw policy: no model step is taken.
+
+  Args:
+    model: whose prior and value are read.
+    params: its parameters.
+    latent: `[B, h, w, D]`; batch entries are independent.
+    key: consumed.
+
+  Returns:
+    SearchResult of `[B, ...]`; the policy is the prior, the value the network's.
+  """
+  root = model.root(params, latent)
+  action = jax.random.categorical(key, root.prior_logits)
+  return _unsearched(root, action)
+
+
+def most_likely_prior(model: PlanningModel, params, latent: jax.Array) -> SearchResult:
+  """Takes the raw policy's most likely action; otherwise as `sample_prior`, without a key."""
+  root = model.root(params, latent)
+  return _unsearched(root, jnp.argmax(root.prior_logits, axis=-1))
+
+
 def _gumbel(model, params, latent, key, *, config: GumbelSearchConfig) -> SearchResult:
   root = model.root(params, latent)
   output = mctx.gumbel_muzero_policy(
@@ -139,6 +162,15 @@ def _puct(model, params, latent, key, *, config: PUCTSearchConfig) -> SearchResu
     ),
   )
   return _result(output, root)
+
+
+def _unsearched(root: mctx.RootFnOutput, action: jax.Array) -> SearchResult:
+  return SearchResult(
+    action=action.astype(jnp.int32),
+    policy=jax.nn.softmax(root.prior_logits),
+    value=root.value,
+    prior_logits=root.prior_logits,
+  )
 
 
 def _result(output: mctx.PolicyOutput, root: mctx.RootFnOutput) -> SearchResult:

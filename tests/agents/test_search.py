@@ -12,6 +12,8 @@ from agents.model import ModelConfig, make_world_model
 from agents.muzero.config import GumbelSearchConfig, PUCTSearchConfig
 from agents.muzero.search import (
   PlanningModel,
+  most_likely_prior,
+  sample_prior,
   search_exploring,
   search_for_targets,
   search_greedily,
@@ -210,3 +212,25 @@ def test_the_tree_is_float32_where_the_network_is_bfloat16():
   assert latent.dtype == following.dtype == jnp.bfloat16
   tree = (root.value, root.prior_logits, output, found.policy, found.value)
   assert {x.dtype for x in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
+
+
+def test_the_raw_policy_takes_no_model_step():
+  """The chain's prior goes left, the best way is right: only a search finds that out."""
+  mdp = chain()
+  model = PlanningModel(TabularNetwork(), SUPPORT, SUPPORT, GAMMA)
+  latent = jnp.arange(5.0)[:, None, None, None]
+  raw = most_likely_prior(model, mdp, latent)
+  np.testing.assert_array_equal(raw.action, np.zeros(5))
+  expected = 1 / (1 + np.exp(-np.array([0.05, -0.05])))
+  np.testing.assert_allclose(raw.policy, np.tile(expected, (5, 1)), atol=1e-6)
+  np.testing.assert_array_equal(raw.value, np.zeros(5))
+  np.testing.assert_array_equal(run(search_greedily, SEARCHES["puct"], mdp, range(5)).action, 1)
+
+
+def test_the_raw_policy_is_sampled_by_its_probabilities():
+  logits = np.log([0.1, 0.2, 0.3, 0.4])
+  model = PlanningModel(TabularNetwork(), SUPPORT, SUPPORT, GAMMA)
+  result = sample_prior(model, bandit([9.0, 0, 0, 0], logits), jnp.zeros((20_000, 1, 1, 1)), KEY)
+  share = np.bincount(result.action, minlength=4) / 20_000
+  # Four standard deviations of a share: 4 (p (1 - p) / 20,000)^.5 <= .014.
+  np.testing.assert_allclose(share, [0.1, 0.2, 0.3, 0.4], atol=0.014)
