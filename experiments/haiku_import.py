@@ -24,7 +24,7 @@ from experiments.options import (
   select_config,
 )
 
-SELECTION = ("agent", "preset", "config", "backbone")
+SELECTION = ("agent", "preset", "config", "backbone", "search")
 
 
 def make_parser() -> OptionParser:

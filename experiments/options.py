@@ -16,10 +16,11 @@ import sys
 
 import tyro
 
+from agents.muzero.config import SEARCHES
 from experiments.config import ExperimentConfig, flatten, load_config, to_mapping
 from experiments.errors import EXIT_FAILED, EXIT_USAGE, UsageError, unknown
 from experiments.presets import PRESETS, make_preset
-from experiments.registry import AGENTS
+from experiments.registry import AGENTS, agent_name
 from networks.config import BACKBONES
 
 HELP = ("--help", "-h")
@@ -71,6 +72,12 @@ def add_selection(parser: OptionParser) -> None:
     metavar="NAME",
     help=f"replace the preset's backbone by a named one: {', '.join(BACKBONES)}",
   )
+  parser.add_argument(
+    "--search",
+    metavar="NAME",
+    help="replace the search of an agent that plans by another kind, with the kind's defaults: "
+    f"{', '.join(SEARCHES)}",
+  )
 
 
 def select_config(selection: argparse.Namespace) -> ExperimentConfig:
@@ -83,11 +90,30 @@ def select_config(selection: argparse.Namespace) -> ExperimentConfig:
     config = load_config(selection.config)
   else:
     config = make_preset(selection.preset, selection.agent)
-  if selection.backbone is None:
+  return _with_search(_with_backbone(config, selection.backbone), selection.search)
+
+
+def _with_backbone(config: ExperimentConfig, name: str | None) -> ExperimentConfig:
+  """Returns `config` with the named backbone, or as it is."""
+  if name is None:
     return config
-  if selection.backbone not in BACKBONES:
-    raise unknown("backbone", selection.backbone, BACKBONES)
-  agent = dataclasses.replace(config.agent, backbone=BACKBONES[selection.backbone]())
+  if name not in BACKBONES:
+    raise unknown("backbone", name, BACKBONES)
+  agent = dataclasses.replace(config.agent, backbone=BACKBONES[name]())
+  return dataclasses.replace(config, agent=agent)
+
+
+def _with_search(config: ExperimentConfig, name: str | None) -> ExperimentConfig:
+  """Returns `config` with the named kind of search; the kind that it has is left as it is."""
+  if name is None:
+    return config
+  if name not in SEARCHES:
+    raise unknown("search", name, SEARCHES)
+  if not any(field.name == "search" for field in dataclasses.fields(config.agent)):
+    raise UsageError(f"--search {name}: {agent_name(config.agent)} does not search")
+  if type(config.agent.search) is SEARCHES[name]:
+    return config
+  agent = dataclasses.replace(config.agent, search=SEARCHES[name]())
   return dataclasses.replace(config, agent=agent)
 
 

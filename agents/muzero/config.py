@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import MappingProxyType
 
 from agents.config import OptimizerConfig, SelfSupervisionConfig, require
 from agents.model import ModelConfig
@@ -82,6 +83,8 @@ class PUCTSearchConfig:
 
 
 SearchConfig = GumbelSearchConfig | PUCTSearchConfig
+
+SEARCHES = MappingProxyType({"gumbel": GumbelSearchConfig, "puct": PUCTSearchConfig})
 
 
 @dataclasses.dataclass(frozen=True)

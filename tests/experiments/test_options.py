@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from agents.muzero.config import SEARCHES, PUCTSearchConfig
 from environments.games import GAMES
 from environments.levels import NAMED
 from experiments.command_line import COMMANDS, run_command
@@ -77,6 +78,26 @@ class TestFields:
     agent = dataclasses.replace(expected.agent, backbone=BACKBONES[backbone]())
     assert config == dataclasses.replace(expected, agent=agent)
 
+  def test_a_kind_of_search_replaces_the_presets_with_its_defaults(self):
+    config = parse("--agent", "muzero", "--preset", "smoke", "--search", "puct")
+    assert config.agent.search == PUCTSearchConfig()
+    kept = dataclasses.replace(config.agent, search=make_preset("smoke", "muzero").agent.search)
+    assert kept == make_preset("smoke", "muzero").agent
+    own = parse("--agent", "muzero", "--preset", "smoke", "--search", "gumbel")
+    assert own == make_preset("smoke", "muzero")
+
+  @pytest.mark.parametrize(
+    ("name", "field", "value"), [("puct", "pb_c_init", 2.5), ("gumbel", "value_scale", 0.5)]
+  )
+  def test_the_fields_of_a_search_go_on_top(self, name, field, value, tmp_path):
+    config = parse(
+      "--agent", "muzero", "--preset", "paper", "--search", name,
+      "--agent.search.num_simulations", "16", f"--agent.search.{field}", str(value),
+    )  # fmt: skip
+    assert config.agent.search == SEARCHES[name](num_simulations=16, **{field: value})
+    save_config(config, tmp_path / "config.yaml")
+    assert parse("--config", str(tmp_path / "config.yaml"), "--search", name) == config
+
   def test_a_file_is_the_start_and_fields_go_on_top(self, tmp_path):
     config = dataclasses.replace(make_preset("smoke", "ppo"), seed=17)
     save_config(config, tmp_path / "config.yaml")
@@ -89,6 +110,12 @@ MISTAKES = [
   (["--agent", "pop"], "'ppo'"),
   (["--preset", "labtop"], "'laptop'"),
   (["--backbone", "imapla"], "'impala'"),
+  (["--agent", "muzero", "--search", "gumble"], "'gumbel'"),
+  (["--agent", "ppo", "--search", "puct"], "ppo does not search"),
+  (["--agent", "muzero", "--search", "puct", "--agent.search.gumbel_scale", "1"], "gumbel_scale"),
+  (["--calibrate"], "--plan"),
+  (["--agent", "muzero", "--agent.reanalyse_fraction", "1.5"], "agent.reanalyse_fraction"),
+  (["--agent", "muzero", "--environment.num_environments", "48"], "agent.sequences.capacity"),
   (["--config", "/nowhere/config.yaml"], "/nowhere/config.yaml"),
   (["--environment.gmae", "maze"], "'--environment.game'"),
   (["--enviroment.game", "maze"], "'--environment.game'"),
