@@ -39,6 +39,17 @@ def unroll(network: WorldModel, params: Any, frames: jax.Array, action: jax.Arra
   return Unroll(jnp.stack(latents), jnp.stack(rewards))
 
 
+def unroll_latents(
+  network: WorldModel, params: Any, frames: jax.Array, action: jax.Array
+) -> jax.Array:
+  """The latents `[K + 1, R, h, w, D]` of `unroll`, of a model without a reward head."""
+  latents = [network.apply(params, frames, method=WorldModel.represent)]
+  for step_action in action:
+    halved = scale_gradient(latents[-1], 0.5)
+    latents.append(network.apply(params, halved, step_action, method=WorldModel.follow))
+  return jnp.stack(latents)
+
+
 def represent(network: WorldModel, params: Any, frames: jax.Array) -> jax.Array:
   """Latents `[L, N, h, w, D]` of frames `[L, N, H, W, C]`, each encoded once."""
   latent = network.apply(params, flatten(frames), method=WorldModel.represent)

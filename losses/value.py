@@ -25,6 +25,35 @@ def squared_value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
   return 0.5 * jnp.square(value - target)
 
 
+def huber_value_loss(value: jax.Array, target: jax.Array, *, delta: float) -> jax.Array:
+  """Half the squared error near the target, linear further off (Huber 1964, eq. 4).
+
+    e = |v - target|
+    0.5 e^2            where e <= delta
+    delta (e - 0.5 delta)  else
+
+  At delta 1 its gradient is the error limited to [-1, 1], as in Nature DQN.
+
+  Args:
+    value: `[...]`.
+    target: `[...]`.
+    delta: where it turns linear, in units of value.
+
+  Returns:
+    `[...]`.
+
+  Raises:
+    ValueError: `delta` is not positive.
+    AssertionError: the shapes differ.
+  """
+  if not delta > 0.0:
+    raise ValueError(f"delta must be positive, got {delta!r}")
+  chex.assert_equal_shape([value, target])
+  error = jnp.abs(value - target)
+  near = jnp.minimum(error, delta)
+  return 0.5 * jnp.square(near) + delta * (error - near)
+
+
 def clipped_value_loss(
   value: jax.Array, old_value: jax.Array, target: jax.Array, *, clip: float
 ) -> jax.Array:

@@ -157,9 +157,13 @@ class WorldModel(nn.Module):
     """Maps frames `[B, H, W, C]` uint8 to latents `[B, h, w, D]` in [0, 1]."""
     return scale_to_unit_interval(self.representation(frames))
 
+  def follow(self, latent: jax.Array, action: jax.Array) -> jax.Array:
+    """Where actions `[B]` lead latents `[B, h, w, D]`, without a reward."""
+    return scale_to_unit_interval(self.dynamics(latent, action))
+
   def step(self, latent: jax.Array, action: jax.Array) -> Transition:
     """Takes actions `[B]` in latents `[B, h, w, D]`."""
-    following = scale_to_unit_interval(self.dynamics(latent, action))
+    following = self.follow(latent, action)
     return Transition(following, self.reward_head(self.reward_features(following)))
 
   def value(self, latent: jax.Array) -> jax.Array:
@@ -182,3 +186,7 @@ class WorldModel(nn.Module):
     """
     transition = self.step(self.represent(frames), action)
     return transition.reward_logits, self.value(transition.latent)
+
+  def value_parts(self, frames: jax.Array, action: jax.Array) -> jax.Array:
+    """Value logits `[B, M]` after an action; initialise Q-learning without a reward head."""
+    return self.value(self.follow(self.represent(frames), action))

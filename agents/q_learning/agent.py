@@ -11,14 +11,21 @@ import optax
 from agents.interface import ActorOutput, Agent, Phase, ReportedValue
 from agents.model import make_world_model
 from agents.optimizers import make_optimizer
-from agents.q_learning.config import QLearningConfig
+from agents.q_learning.action_values import (
+  ActionValues,
+  ModelStepValues,
+  OutputPerActionValues,
+  Part,
+)
+from agents.q_learning.config import QLearningConfig, QNetworkConfig, ScalarHeadsConfig
+from agents.q_learning.heads import CategoricalHead, Head, ScalarHead
 from agents.q_learning.loss import q_learning_loss
-from agents.q_learning.targets import ActionValues, SequenceBatch, make_targets
+from agents.q_learning.targets import SequenceBatch, make_targets
 from agents.self_supervision import add_heads
 from agents.target_network import refresh_target
 from agents.unrolling import sample_priorities
 from environments.interface import EnvironmentSpec
-from networks.world_model import WorldModel
+from networks.q_network import QNetwork
 from replay.interface import Record, Trajectory
 
 
@@ -58,19 +65,15 @@ def make_q_learning(
     ValueError: replay cannot hold a sequence of every environment.
   """
   config.check_batch(spec.num_environments)
-  network = make_world_model(config.backbone, config.model, num_actions=spec.num_actions)
-  values = ActionValues(
-    network, config.model.value_support, config.model.reward_support, config.discount
-  )
+  values = make_action_values(config, num_actions=spec.num_actions)
   optimizer = make_optimizer(
     config.optimizer, total_updates=config.sequences.total_updates(total_environment_steps)
   )
 
   def init(key: jax.Array) -> QLearningState:
     frame = jnp.zeros((1, *spec.observation_shape), jnp.uint8)
-    action = jnp.zeros((1,), jnp.int32)
-    params = network.init(key, frame, action, method=WorldModel.action_value_parts)
-    params = add_heads(network, config.self_supervision, params, frame=frame, key=key)
+    params = values.init(key, frame)
+    params = add_heads(values.network, config.self_supervision, params, frame=frame, key=key)
     return QLearningState(
       params=params,
       target_params=jax.tree.map(jnp.copy, params),
@@ -102,6 +105,38 @@ def make_q_learning(
   )
 
 
+def make_action_values(config: QLearningConfig, *, num_actions: int) -> ActionValues:
+  """Builds the network that the config describes, and what reads Q off it."""
+  heads = _make_heads(config)
+  if config.action_value == "direct":
+    parts = {"value": Part(heads["value"], 1.0)}
+  else:
+    parts = {"reward": Part(heads["reward"], 1.0), "value": Part(heads["value"], config.discount)}
+  outputs = {name: head.num_outputs for name, head in heads.items()}
+  if isinstance(config.network, QNetworkConfig):
+    network = QNetwork(
+      config.backbone,
+      config.network.hidden,
+      num_actions=num_actions,
+      num_value_outputs=outputs["value"],
+      num_reward_outputs=outputs["reward"],
+    )
+    return OutputPerActionValues(network, parts)
+  network = make_world_model(config.backbone, config.model, num_actions=num_actions)
+  if isinstance(config.heads, ScalarHeadsConfig):
+    network = network.clone(num_value_atoms=outputs["value"], num_reward_atoms=outputs["reward"])
+  return ModelStepValues(network, parts)
+
+
+def _make_heads(config: QLearningConfig) -> dict[str, Head]:
+  if isinstance(config.heads, ScalarHeadsConfig):
+    return dict.fromkeys(("value", "reward"), ScalarHead(config.heads.huber_delta))
+  return {
+    "value": CategoricalHead(config.model.value_support),
+    "reward": CategoricalHead(config.model.reward_support),
+  }
+
+
 def exploration_epsilon(environment_steps: jax.Array, config: QLearningConfig) -> jax.Array:
   """Chance of a random action after so many environment steps, a float32 scalar."""
   exploration = config.exploration
@@ -111,7 +146,7 @@ def exploration_epsilon(environment_steps: jax.Array, config: QLearningConfig) -
 
 
 def _exploit(values: ActionValues, acting: ActingParams, observation) -> ActorOutput:
-  latent = values.network.apply(acting.params, observation, method=WorldModel.represent)
+  latent = values.represent(acting.params, observation[None])[0]
   q = values.of_latent(acting.params, latent)
   return ActorOutput(jnp.argmax(q, axis=-1).astype(jnp.int32), {"value": jnp.max(q, axis=-1)})
 

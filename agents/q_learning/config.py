@@ -1,6 +1,7 @@
 """Q-learning's settings; those that MuZero has too have the same names and meanings."""
 
 import dataclasses
+from typing import Literal
 
 from agents.config import OptimizerConfig, SelfSupervisionConfig, require
 from agents.model import ModelConfig
@@ -38,12 +39,59 @@ class ExplorationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WorldModelConfig:
+  """The action goes into a model step and Q is read behind it; `model` says the sizes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QNetworkConfig:
+  """Outputs for every action at once behind one dense layer, as in a usual DQN.
+
+  Attributes:
+    hidden: width of the dense layer; 512 in Nature DQN.
+  """
+
+  hidden: int = 512
+
+  def __post_init__(self):
+    value = self.hidden
+    require(type(value) is int and value >= 1, "agent.network.hidden", value, "an integer above 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalHeadsConfig:
+  """Heads over the atoms of `model`'s supports, with the h-transform and cross-entropy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScalarHeadsConfig:
+  """Heads of one number, in the reward's own unit, with Huber's loss.
+
+  Attributes:
+    huber_delta: error from which on the loss is linear; 1 is Nature DQN's error clipping.
+  """
+
+  huber_delta: float = 1.0
+
+  def __post_init__(self):
+    require(self.huber_delta > 0, "agent.heads.huber_delta", self.huber_delta, "above 0")
+
+
+NetworkConfig = WorldModelConfig | QNetworkConfig
+HeadsConfig = CategoricalHeadsConfig | ScalarHeadsConfig
+
+
+@dataclasses.dataclass(frozen=True)
 class QLearningConfig:
-  """Settings of Q-learning.
+  """Settings of Q-learning. The defaults are those of MuZero's control.
 
   Attributes:
     backbone: of the representation.
     model: the model step and the heads.
+    network: where the action enters: by a model step, or as one output each.
+    heads: what a head says: probabilities over a support, or a number.
+    action_value: Q(s, a) as the sum of a reward head and a discounted value head, or
+      directly as one head.
     sequences: replay, and how frames become samples.
     exploration: epsilon-greedy.
     model_steps: from every start; 1 is Q-learning, up to K is "QL + model": the model
@@ -59,6 +107,9 @@ class QLearningConfig:
 
   backbone: BackboneConfig = dataclasses.field(default_factory=ResNetConfig)
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+  network: NetworkConfig = dataclasses.field(default_factory=WorldModelConfig)
+  heads: HeadsConfig = dataclasses.field(default_factory=CategoricalHeadsConfig)
+  action_value: Literal["reward_and_value", "direct"] = "reward_and_value"
   sequences: SequenceConfig = dataclasses.field(default_factory=SequenceConfig)
   exploration: ExplorationConfig = dataclasses.field(default_factory=ExplorationConfig)
   model_steps: int = 1
@@ -90,15 +141,26 @@ class QLearningConfig:
       f"an integer from 1 to agent.sequences.unroll_steps ({most})",
     )
     require(0 <= self.discount <= 1, "agent.discount", self.discount, "between 0 and 1")
+    self._check_action_value()
+    for name in ("value_coefficient", "reward_coefficient"):
+      value = getattr(self, name)
+      require(value >= 0, f"agent.{name}", value, "at least 0")
+
+  def _check_action_value(self) -> None:
+    forms = ("reward_and_value", "direct")
+    require(self.action_value in forms, "agent.action_value", self.action_value, f"one of {forms}")
     require(
-      self.sequences.bootstrap_steps >= 2,
+      self.sequences.bootstrap_steps >= 2 or self.action_value == "direct",
       "agent.sequences.bootstrap_steps",
       self.sequences.bootstrap_steps,
       "at least 2: the first reward of an n-step target belongs to the reward head",
     )
-    for name in ("value_coefficient", "reward_coefficient"):
-      value = getattr(self, name)
-      require(value >= 0, f"agent.{name}", value, "at least 0")
+    if isinstance(self.network, QNetworkConfig):
+      why = "there is no model step after an output for every action"
+      require(self.model_steps == 1, "agent.model_steps", self.model_steps, f"1: {why}")
+      for name, coefficient in self.self_supervision.coefficients.items():
+        field = f"agent.self_supervision.{name}_coefficient"
+        require(coefficient == 0, field, coefficient, f"0: {why}")
 
   def check_batch(self, num_environments: int) -> None:
     """Raises ValueError if replay cannot hold a sequence of every environment."""

@@ -1,42 +1,15 @@
 """Targets of drawn sequences: n-step returns, then the target network's best action value."""
 
-from typing import NamedTuple
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from agents.q_learning.action_values import ActionValues
 from agents.q_learning.config import QLearningConfig
 from agents.self_supervision import Following, make_following
-from agents.unrolling import flatten, represent, sequences_first
-from losses.categorical_support import CategoricalSupport
+from agents.unrolling import flatten, sequences_first
 from losses.unroll import UnrollTargets, unroll_targets
-from losses.value_transform import logits_to_scalar
-from networks.world_model import WorldModel
 from replay.interface import Record
-
-
-class ActionValues(NamedTuple):
-  """The network together with what turns its heads into action values.
-
-  Q(s, a) = r(s, a) + gamma V(s, a), both read after one model step.
-  """
-
-  network: WorldModel
-  value_support: CategoricalSupport
-  reward_support: CategoricalSupport
-  discount: float
-
-  def of_latent(self, params, latent: jax.Array) -> jax.Array:
-    """Action values `[B, A]` of latents `[B, h, w, D]`: one model step for every action."""
-    batch, num_actions = latent.shape[0], self.network.num_actions
-    repeated = jnp.repeat(latent, num_actions, axis=0)
-    action = jnp.tile(jnp.arange(num_actions, dtype=jnp.int32), batch)
-    transition = self.network.apply(params, repeated, action, method=WorldModel.step)
-    logits = self.network.apply(params, transition.latent, method=WorldModel.value)
-    reward = logits_to_scalar(transition.reward_logits, self.reward_support)
-    value = logits_to_scalar(logits, self.value_support)
-    return (reward + self.discount * value).reshape((batch, num_actions))
 
 
 @flax.struct.dataclass
@@ -61,13 +34,11 @@ def make_targets(
 ) -> SequenceBatch:
   """Makes the targets of N drawn sequences.
 
-  The n-step target of Q(s_t, a_t) is split over the two heads: r_t is the reward head's,
-  and the value head, read after the model step, has the remaining n - 1 steps:
-
-    V(s_t, a_t) -> r_{t+1} + ... + gamma^{n-2} r_{t+n-1} + gamma^{n-1} max_a Q'(s_{t+n}, a)
+  Q(s_t, a_t) is trained to the n-step return that bootstraps from the target network's best
+  action value, max_a Q'(s_{t+n}, a): as one head, or split over two.
 
   Args:
-    values: network and supports.
+    values: network and heads.
     target_params: of the target network, Q'.
     record: `[L, N, ...]` with L = S + K + n, as drawn.
     key: consumed.
@@ -77,27 +48,25 @@ def make_targets(
     SequenceBatch.
   """
   sequences = config.sequences
-  steps = sequences.bootstrap_steps - 1
-  length = sequences.starts + config.model_steps + steps
-  window = {name: record[name][:length] for name in ("reward", "discount", "action")}
-  first = 1 if config.self_supervision.spr_coefficient else steps + 1  # of the frames encoded
-  latent = represent(values.network, target_params, record["observation"][first:length])
-  bootstrap = _bootstrap(values, target_params, latent[steps + 1 - first :], length=length)
-  shape = (config.model_steps, sequences.starts, latent.shape[1])
-  targets = unroll_targets(
-    window["reward"],
-    config.discount * window["discount"],
-    window["action"],
-    bootstrap,
+  steps, starts = sequences.bootstrap_steps, sequences.starts
+  length = starts + config.model_steps + steps - 1  # frames that some target depends on
+  first = 1 if config.self_supervision.spr_coefficient else steps  # of the frames encoded
+  latent = values.represent(target_params, record["observation"][first:length])
+  late = latent[steps - first :]
+  best = jnp.max(values.of_latent(target_params, flatten(late)), axis=-1)
+  shape = (config.model_steps, starts, latent.shape[1])
+  targets = _FORMS[config.action_value](
+    record,
+    best.reshape(late.shape[:2]),
     random_action=jax.random.randint(key, shape, 0, values.network.num_actions, jnp.int32),
-    n=steps,
+    config=config,
   )
   if sequences.priority_exponent:
     priority = _priority(values, target_params, record, targets)
   else:
     priority = jnp.ones_like(record["importance_weight"])
   return SequenceBatch(
-    observation=jnp.swapaxes(record["observation"][: sequences.starts], 0, 1),
+    observation=jnp.swapaxes(record["observation"][:starts], 0, 1),
     action=sequences_first(targets.action),
     value=sequences_first(targets.value),
     reward=sequences_first(targets.reward),
@@ -111,28 +80,84 @@ def make_targets(
       values.network,
       config.self_supervision,
       target_params,
-      observation=record["observation"][: sequences.starts + config.model_steps],
-      latent=latent[: sequences.starts + config.model_steps - 1],
-      starts=sequences.starts,
+      observation=record["observation"][: starts + config.model_steps],
+      latent=latent[: starts + config.model_steps - 1],
+      starts=starts,
     ),
   )
 
 
-def _bootstrap(values: ActionValues, params, latent: jax.Array, *, length: int) -> jax.Array:
-  """Best action values `[length, N]` of the last frames' latents `[X, N, h, w, D]`.
+def _reward_and_value(
+  record: Record, best: jax.Array, *, random_action: jax.Array, config: QLearningConfig
+) -> UnrollTargets:
+  """The n-step target of Q(s_t, a_t) split over two heads.
 
-  The rows before are 0: no value after a model step reads them.
+  r_t is the reward head's, and the value head, read after the model step, has the
+  remaining n - 1 steps:
+
+    V(s_t, a_t) -> r_{t+1} + ... + gamma^{n-2} r_{t+n-1} + gamma^{n-1} max_a Q'(s_{t+n}, a)
+
+  Args:
+    record: `[L, N, ...]`.
+    best: `[S + U - 1, N]`, max_a Q'(s, a) of frames n on.
+    random_action: `[U, S, N]`.
+    config: settings.
   """
-  best = jnp.max(values.of_latent(params, flatten(latent)), axis=-1).reshape(latent.shape[:2])
-  return jnp.concatenate([jnp.zeros((length - best.shape[0], best.shape[1])), best])
+  steps = config.sequences.bootstrap_steps
+  bootstrap = jnp.pad(best, ((steps, 0), (0, 0)))  # no value after a model step reads the rows
+  return _unroll(record, bootstrap, random_action=random_action, config=config, n=steps - 1)
+
+
+def _direct(
+  record: Record, best: jax.Array, *, random_action: jax.Array, config: QLearningConfig
+) -> UnrollTargets:
+  """The n-step target of Q(s_t, a_t) as one number, 0 past the end of the start's episode.
+
+    Q(s_t, a_t) -> r_t + gamma r_{t+1} + ... + gamma^n max_a Q'(s_{t+n}, a)
+
+  It is that of the state in which the model step is taken, so rows move by one: the k-th
+  model step's value is what a state's own value is k - 1 steps on.
+
+  Args:
+    record: `[L, N, ...]`.
+    best: `[S + U - 1, N]`, max_a Q'(s, a) of frames n on.
+    random_action: `[U, S, N]`.
+    config: settings.
+  """
+  steps = config.sequences.bootstrap_steps
+  bootstrap = jnp.pad(best, ((steps, 1), (0, 0)))  # the last row's value is the one left out
+  targets = _unroll(record, bootstrap, random_action=random_action, config=config, n=steps)
+  value = jnp.concatenate([jnp.zeros_like(targets.value[:1]), targets.value[:-1]])
+  return targets.replace(value=value)
+
+
+_FORMS = {"reward_and_value": _reward_and_value, "direct": _direct}
+
+
+def _unroll(
+  record: Record,
+  bootstrap: jax.Array,
+  *,
+  random_action: jax.Array,
+  config: QLearningConfig,
+  n: int,
+) -> UnrollTargets:
+  window = {name: record[name][: bootstrap.shape[0]] for name in ("reward", "discount", "action")}
+  return unroll_targets(
+    window["reward"],
+    config.discount * window["discount"],
+    window["action"],
+    bootstrap,
+    random_action=random_action,
+    n=n,
+  )
 
 
 def _priority(values: ActionValues, params, record: Record, targets: UnrollTargets) -> jax.Array:
   """Error `[S, N]` of the target network's value after the first model step."""
   starts = targets.value.shape[1]
-  latent = represent(values.network, params, record["observation"][:starts])
+  latent = values.represent(params, record["observation"][:starts])
   action = targets.action[0].reshape(-1)
-  transition = values.network.apply(params, flatten(latent), action, method=WorldModel.step)
-  logits = values.network.apply(params, transition.latent, method=WorldModel.value)
-  value = logits_to_scalar(logits, values.value_support).reshape(latent.shape[:2])
+  outputs = values.of_action(params, flatten(latent), action)
+  value = values.parts["value"].head.read(outputs["value"]).reshape(latent.shape[:2])
   return jnp.abs(value - targets.value[1])

@@ -101,12 +101,15 @@ class CodedNetwork:
     shown = pixels[:, 0] + 0.37 * pixels[:, 1] - 40.0
     return (params["encode"] * shown)[:, None, None, None]
 
+  def _follow(self, params, latent, action):
+    following = params["move"] * latent[:, 0, 0, 0] + params["push"] * action
+    return following[:, None, None, None]
+
   def _step(self, params, latent, action):
-    x = latent[:, 0, 0, 0]
-    following = params["move"] * x + params["push"] * action
+    following = self._follow(params, latent, action)
     penalty = params["penalty"] * (action != BEST_ACTION)
-    z = params["reward"] * following + params["echo"] * x - penalty
-    return Transition(following[:, None, None, None], _logits(z))
+    z = params["reward"] * following[:, 0, 0, 0] + params["echo"] * latent[:, 0, 0, 0] - penalty
+    return Transition(following, _logits(z))
 
   def _value(self, params, latent):
     return _logits(params["value"] * latent[:, 0, 0, 0])

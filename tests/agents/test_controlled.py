@@ -13,7 +13,7 @@ import pytest
 import agents.muzero.agent as muzero
 from agents.muzero.config import MuZeroConfig
 import agents.q_learning.agent as q_learning
-from agents.q_learning.config import QLearningConfig
+from agents.q_learning.config import CategoricalHeadsConfig, QLearningConfig, WorldModelConfig
 from agents.sequences import SequenceConfig
 from environments.interface import EnvironmentSpec
 from experiments.presets import PRESETS, make_preset
@@ -23,6 +23,12 @@ from replay.factory import make_source
 # All that may differ between the two agents' settings: planning, and how the other explores.
 ONLY_MUZERO = {"search", "search_batch", "reanalyse_fraction", "policy_coefficient"}
 ONLY_Q_LEARNING = {"exploration", "model_steps"}
+# What leads down to a usual DQN. The control has it as MuZero does.
+AS_MUZERO = {
+  "network": WorldModelConfig(),
+  "heads": CategoricalHeadsConfig(),
+  "action_value": "reward_and_value",
+}
 
 KEY = jax.random.key(0)
 SEQUENCES = SequenceConfig(
@@ -58,7 +64,8 @@ def test_presets_differ_in_listed_fields_only(preset):
   planning, control = make_preset(preset, "muzero"), make_preset(preset, "q_learning")
   a, b = fields(planning.agent), fields(control.agent)
   assert a.keys() - b.keys() == ONLY_MUZERO
-  assert b.keys() - a.keys() == ONLY_Q_LEARNING
+  assert b.keys() - a.keys() == ONLY_Q_LEARNING | AS_MUZERO.keys()
+  assert {name: b[name] for name in AS_MUZERO} == AS_MUZERO
   differing = {name for name in a.keys() & b.keys() if a[name] != b[name]}
   assert differing == set()
   assert dataclasses.replace(planning, agent=control.agent) == control
@@ -68,6 +75,7 @@ def test_defaults_are_equal_too():
   """A preset that leaves out a field must not make it differ."""
   a, b = fields(MuZeroConfig()), fields(QLearningConfig())
   assert {name for name in a.keys() & b.keys() if a[name] != b[name]} == set()
+  assert {name: b[name] for name in AS_MUZERO} == AS_MUZERO
 
 
 @pytest.mark.parametrize("preset", PRESETS)

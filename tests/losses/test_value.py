@@ -67,3 +67,14 @@ def test_bad_arguments_are_refused():
     value.squared_value_loss(x, jnp.zeros((1,)))
   with pytest.raises(AssertionError):
     value.explained_variance(x, jnp.zeros((1,)))
+
+
+def test_huber_loss_worked_by_hand():
+  # delta 2: errors .5, 2 and 5 give .125, 2 and 2 (5 - 1) = 8; the gradient is held to [-2, 2].
+  prediction, target = jnp.array([1.5, -2.0, 0.0]), jnp.array([1.0, 0.0, 5.0])
+  loss = value.huber_value_loss(prediction, target, delta=2.0)
+  np.testing.assert_array_equal(loss, [0.125, 2.0, 8.0])
+  gradient = jax.grad(lambda v: value.huber_value_loss(v, target, delta=2.0).sum())(prediction)
+  np.testing.assert_array_equal(gradient, [0.5, -2.0, -2.0])
+  with pytest.raises(ValueError, match="delta must be positive, got 0"):
+    value.huber_value_loss(prediction, target, delta=0)
