@@ -23,8 +23,10 @@ from experiments import live_report  # noqa: E402
 from experiments.compare import make_local_engine  # noqa: E402
 from experiments.comparison import compare  # noqa: E402
 from experiments.engines.ray_cluster import RayEngine  # noqa: E402
+from experiments.engines.slurm_array import SlurmResources, queued  # noqa: E402
 from experiments.presets import make_preset  # noqa: E402
 from experiments.studies.study import Study  # noqa: E402
+from experiments.sweep import submit_array  # noqa: E402
 from networks.config import ResNetConfig  # noqa: E402
 from training.config import EvaluationConfig, TrainingConfig  # noqa: E402
 
@@ -114,7 +116,7 @@ def main() -> int:
   """Runs both studies and compares them; returns the exit code."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("directory", type=Path)
-  parser.add_argument("--engine", choices=("local", "ray"), default="local")
+  parser.add_argument("--engine", choices=("local", "ray", "slurm"), default="local")
   parser.add_argument("--kills", type=int, default=6)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
@@ -130,7 +132,7 @@ def main() -> int:
   )
   killer.start()
   commands = 1
-  while compare(runs, disturbed, engine=make_engine(options.engine)):
+  while carry_out(runs, disturbed, options.engine):
     commands += 1  # given up after too many kills in a row without progress: the same again
   from same_run import assert_same_run
 
@@ -144,11 +146,16 @@ def main() -> int:
   return 0
 
 
-def make_engine(name: str):
-  """Returns an engine for two processes."""
-  if name == "local":
-    return make_local_engine(2)
-  return RayEngine(processes=2, cpus=1, gpus=0, address=None)
+def carry_out(runs, directory: Path, engine: str) -> int:
+  """Gives the command of a study once; returns whether something is left to be done."""
+  if engine == "local":
+    return compare(runs, directory, engine=make_local_engine(2))
+  if engine == "ray":
+    return compare(runs, directory, engine=RayEngine(processes=2, cpus=1, gpus=0, address=None))
+  submit_array(runs, directory, SlurmResources(cpus=1, gpus=0, processes=2))
+  while queued(directory):
+    time.sleep(2)
+  return any(not (directory / run.name / "result.json").exists() for run in runs)
 
 
 if __name__ == "__main__":
