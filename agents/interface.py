@@ -51,6 +51,8 @@ class Phase:
     num_minibatches: updates per pass; must divide N.
     priorities: batch -> what prioritised replay should know of its samples; None where
       the source draws without priorities.
+    work: what a draw amounts to, counts by name; reported per second, and used for nothing
+      else.
   """
 
   name: str
@@ -60,6 +62,7 @@ class Phase:
   epochs: int = 1
   num_minibatches: int = 1
   priorities: Callable[[Batch], Priorities] | None = None
+  work: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Agent:
     phases: run in this order, each when its source says that updates are due.
     rollout_length: T, steps of every environment between two learning turns.
     reported_value: how to read the `value` that acting reports; None where it reports none.
+    work: what acting in one environment step amounts to, as `Phase.work`.
   """
 
   init: Callable[[jax.Array], TrainState]
@@ -102,3 +106,4 @@ class Agent:
   phases: tuple[Phase, ...]
   rollout_length: int
   reported_value: ReportedValue | None = None
+  work: Mapping[str, int] = dataclasses.field(default_factory=dict)

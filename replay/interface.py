@@ -167,6 +167,9 @@ class Source(Protocol):
       RuntimeError: no update is due.
     """
 
+  def facts(self) -> dict[str, float]:
+    """Returns numbers by name that say how the source stands; none of it is used."""
+
   def save_state(self) -> dict[str, np.ndarray]:
     """Returns everything that a bit-for-bit continuation needs, as flat arrays."""
 

@@ -76,6 +76,10 @@ class RolloutQueue:
     record, self._waiting = self._waiting, None
     return record
 
+  def facts(self) -> dict[str, float]:
+    """Returns nothing: rollouts are used once and in groups whose size is known."""
+    return {}
+
   def save_state(self) -> dict[str, np.ndarray]:
     """Returns counters and a copy of the rollouts of a half-filled group.
 

@@ -152,6 +152,10 @@ class SequenceBuffer:
     self._pending.append((environment[stored], frame[stored], priority[stored]))
     return int((~stored).sum())
 
+  def facts(self) -> dict[str, float]:
+    """Returns how many frames are stored, over all environments."""
+    return {"frames": float(len(self.stored) * self._store.num_environments)}
+
   def save_state(self) -> dict[str, np.ndarray]:
     """Returns counters, priorities and a copy of all stored frames.
 

@@ -1,6 +1,7 @@
 """Collects trajectories: one loop over environment steps, one compiled function."""
 
 from collections.abc import Callable, Mapping
+import time
 
 import jax
 from jax.sharding import Mesh
@@ -31,12 +32,17 @@ class CompiledAct:
 
 
 class Actor:
-  """Steps B environments and stores what they show, every frame once."""
+  """Steps B environments and stores what they show, every frame once.
+
+  Attributes:
+    inference_seconds: of the last rollout, spent in choosing actions.
+  """
 
   def __init__(self, environment: Environment, act: CompiledAct, *, rollout_length: int):
     self._environment = environment
     self._act = act
     self._rollout_length = rollout_length
+    self.inference_seconds = 0.0
     self._tracker = EpisodeTracker(environment.spec)
     self._time_step = environment.observe()
     self._tracker.start(self._time_step)
@@ -67,10 +73,14 @@ class Actor:
     keys = jax.random.split(key, self._rollout_length)
     storage = _Storage(self._rollout_length, self._time_step)
     episodes = []
+    self.inference_seconds = 0.0
     for t in range(self._rollout_length):
       observation = self._time_step.observation
+      start = time.perf_counter()
       output = self._act(params, observation, keys[t])
-      self._environment.act(np.asarray(output.action))
+      action = np.asarray(output.action)
+      self.inference_seconds += time.perf_counter() - start
+      self._environment.act(action)
       self._time_step = self._environment.observe()
       storage.write(t, observation, output, time_step=self._time_step)
       episodes.extend(self._tracker.update(self._time_step))

@@ -4,7 +4,6 @@ Synchronous and deterministic: what happens follows from counts alone, never fro
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-import contextlib
 import dataclasses
 import time
 from typing import Any
@@ -22,8 +21,9 @@ from training.counters import Counters
 from training.episodes import Episode
 from training.evaluation import EvaluationSet, evaluate
 from training.keys import Purpose, derive_key
-from training.learner import Learner, NonFiniteError
+from training.learner import Learner
 from training.metrics import MetricsWriter
+from training.turn import Turn, naming_the_step
 
 
 class Interrupted(Exception):
@@ -61,6 +61,7 @@ class Loop:
     self._training = training
     self._evaluation = evaluation
     self._key = jax.random.key(seed)
+    self._turn = Turn(agent, actor=actor, learner=learner, sources=sources, key=self._key)
     self.counters = Counters(draws=[0] * len(agent.phases))
 
   def run(self, *, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -82,7 +83,8 @@ class Loop:
       self._evaluate(self._evaluation.episodes_per_environment)
     while counters.environment_steps < total:
       before = counters.environment_steps
-      self._turn()
+      row, episodes = self._turn.run(counters)
+      self._report(row, episodes)
       finished = counters.environment_steps >= total
       if not finished and _passed(before, counters.environment_steps, self._evaluation.every):
         self._evaluate(self._evaluation.episodes_per_environment)
@@ -101,7 +103,7 @@ class Loop:
       NonFiniteError: a number in the train state is not finite; nothing is written.
       CheckpointError: it could not be written.
     """
-    with self._naming_the_step():
+    with naming_the_step(self.counters):
       self._learner.check_finite()
     tracker, environments = self._actor.save_state()
     host = {f"tracker/{name}": value for name, value in tracker.items()}
@@ -153,56 +155,6 @@ class Loop:
 
   def _stored_sources(self) -> Iterable[tuple[Phase, Source, SnapshotStore | None]]:
     return zip(self._agent.phases, self._sources, self._snapshots, strict=True)
-
-  def _turn(self) -> None:
-    """Collects one rollout and runs every phase that is due."""
-    start = time.monotonic()
-    counters = self.counters
-    episodes = self._collect()
-    counters.rollouts += 1
-    counters.environment_steps += self._actor.steps_per_rollout
-    counters.add_episodes(episodes)
-    row = self._learn()
-    elapsed = time.monotonic() - start
-    counters.seconds += elapsed
-    row["speed/steps_per_second"] = self._actor.steps_per_rollout / elapsed
-    self._report(row, episodes)
-
-  def _collect(self) -> list[Episode]:
-    """Hands one rollout to every phase's source; returns the episodes that ended in it."""
-    trajectory, episodes = self._actor.collect(
-      self._learner.publish(), base_key=self._key, rollout=self.counters.rollouts
-    )
-    record = self._learner.postprocess(trajectory)
-    for source in self._sources:
-      source.add(record)
-    return episodes
-
-  def _learn(self) -> dict[str, float]:
-    """Runs every phase that is due; returns its metrics, means over the draws."""
-    row: dict[str, float] = {}
-    for index, source in enumerate(self._sources):
-      draws = []
-      while source.updates_due():
-        draw = self.counters.draws[index]
-        batch = self._learner.make_targets(index, source.draw(), draw=draw)
-        priorities = self._agent.phases[index].priorities
-        if priorities is not None:
-          source.update_priorities(*map(np.asarray, priorities(batch)))
-        with self._naming_the_step():
-          draws.append(self._learner.update(index, batch, draw=draw))
-        self.counters.draws[index] += 1
-      if draws:
-        row |= {name: float(np.mean([each[name] for each in draws])) for name in draws[0]}
-    return row
-
-  @contextlib.contextmanager
-  def _naming_the_step(self):
-    try:
-      yield
-    except NonFiniteError as error:
-      steps = self.counters.environment_steps
-      raise NonFiniteError(f"at environment step {steps}: {error}") from None
 
   def _report(self, row: dict[str, Any], episodes: list[Episode]) -> None:
     """Writes a turn's metrics, episodes and status."""

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from agents.diagnostics import errors_by_step
 from agents.muzero.config import MuZeroConfig
 from agents.muzero.reanalyse import SequenceBatch
 from agents.muzero.search import PlanningModel
@@ -93,7 +94,6 @@ def diagnostics(
   reward = logits_to_scalar(reward_logits, model.reward_support)
   rewarding = (targets.reward != 0.0).astype(jnp.float32)
   reward_error = jnp.abs(reward - targets.reward)
-  last = targets.inside[-1]
   return {
     "prior_entropy": jnp.mean(entropy(prior)),
     "target_entropy": jnp.mean(entropy(log_search)),
@@ -101,8 +101,8 @@ def diagnostics(
     "value_mean": jnp.mean(value[0]),
     "value_bias": jnp.mean(value[0] - targets.value[0]),
     "value_explained_variance": explained_variance(value[0], targets.value[0]),
-    "value_error_0": jnp.mean(jnp.abs(value[0] - targets.value[0])),
-    "value_error_K": masked_mean(jnp.abs(value[-1] - targets.value[-1]), last),
+    **errors_by_step("value", value, targets.value, targets.inside, first_step=0),
+    **errors_by_step("reward", reward, targets.reward, targets.inside[:-1], first_step=1),
     "reward_error_rewarding": masked_mean(reward_error, rewarding),
     "reward_error_other": masked_mean(reward_error, 1.0 - rewarding),
     "reward_predicted_rewarding": masked_mean(reward, rewarding),
