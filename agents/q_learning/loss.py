@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from agents.diagnostics import errors_by_step
 from agents.q_learning.action_values import ActionValues
 from agents.q_learning.config import QLearningConfig
 from agents.q_learning.targets import SequenceBatch
@@ -77,8 +78,7 @@ def value_diagnostics(value: jax.Array, targets: SequenceBatch) -> dict[str, jax
     "value_mean": jnp.mean(value[0]),
     "value_bias": jnp.mean(value[0] - targets.value[1]),
     "value_explained_variance": explained_variance(value[0], targets.value[1]),
-    "value_error_1": jnp.mean(jnp.abs(value[0] - targets.value[1])),
-    "value_error_K": masked_mean(jnp.abs(value[-1] - targets.value[-1]), targets.inside[-1]),
+    **errors_by_step("value", value, targets.value[1:], targets.inside[:-1], first_step=1),
   }
 
 
@@ -98,6 +98,7 @@ def reward_diagnostics(reward: jax.Array, targets: SequenceBatch) -> dict[str, j
     "reward_error_rewarding": masked_mean(error, rewarding),
     "reward_error_other": masked_mean(error, 1.0 - rewarding),
     "reward_predicted_rewarding": masked_mean(reward, rewarding),
+    **errors_by_step("reward", reward, targets.reward, targets.inside[:-1], first_step=1),
   }
 
 
