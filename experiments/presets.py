@@ -1,5 +1,7 @@
 """Presets: whole configurations by name, for every agent.
 
+`dqn` is a configuration of `q_learning`.
+
 Each is a function whose docstring states source, command, cost and expected score.
 """
 
@@ -10,7 +12,7 @@ from types import MappingProxyType
 from agents.ppg.config import PPGConfig
 from agents.ppo.config import PPOConfig
 from environments.config import EnvironmentConfig
-from experiments import sequence_presets
+from experiments import dqn_presets, sequence_presets
 from experiments.config import ExperimentConfig
 from experiments.errors import unknown
 from networks import config as backbones
@@ -173,24 +175,28 @@ PRESETS: MappingProxyType[str, dict[str, Callable[[], ExperimentConfig]]] = Mapp
       "ppg": ppg_smoke,
       "muzero": sequence_presets.muzero_smoke,
       "q_learning": sequence_presets.q_learning_smoke,
+      "dqn": dqn_presets.dqn_smoke,
     },
     "laptop": {
       "ppo": ppo_laptop,
       "ppg": ppg_laptop,
       "muzero": sequence_presets.muzero_laptop,
       "q_learning": sequence_presets.q_learning_laptop,
+      "dqn": dqn_presets.dqn_laptop,
     },
     "gpu": {
       "ppo": ppo_gpu,
       "ppg": ppg_gpu,
       "muzero": sequence_presets.muzero_gpu,
       "q_learning": sequence_presets.q_learning_gpu,
+      "dqn": dqn_presets.dqn_gpu,
     },
     "paper": {
       "ppo": ppo_paper,
       "ppg": ppg_paper,
       "muzero": sequence_presets.muzero_paper,
       "q_learning": sequence_presets.q_learning_paper,
+      "dqn": dqn_presets.dqn_paper,
     },
   }
 )

@@ -144,6 +144,46 @@ def common_levels_scores(
   return names, scores, f"{mode} mode: IQM over {over}, at {steps_in_words(step)} steps."
 
 
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """Normalised scores of two agents on the same games, at the same steps.
+
+  Attributes:
+    before: `[runs, games]` of the one.
+    after: `[runs, games]` of the other.
+    environment_steps: at which both were evaluated.
+  """
+
+  before: ScoreMatrix
+  after: ScoreMatrix
+  environment_steps: int
+
+
+def pair_scores(study: Study, levels: str, agents: tuple[str, str], *, split: str) -> Pair | None:
+  """Puts two agents side by side on the games that both have scores on.
+
+  Args:
+    study: all runs.
+    levels: name of the level distribution of training.
+    agents: labels.
+    split: `train` or `test`.
+
+  Returns:
+    None without a common game within known bounds, or without common steps.
+  """
+  cells = [cell for cell in study.cells_of(levels=levels) if cell.agent in agents]
+  cells = [cell for cell in cells if cell.steps(split) and study.bounds_of(levels, cell.game)]
+  games = _common_games(cells, agents)
+  cells = [cell for cell in cells if cell.game in games]
+  step = latest_common_step([steps for cell in cells for steps in cell.steps(split)])
+  if not games or step is None:
+    return None
+  before, after = (
+    _matrix(study, [cell for cell in cells if cell.agent == agent], split, step) for agent in agents
+  )
+  return Pair(before, after, step)
+
+
 def curve_area(study: Study, cell: Cell, *, target: float | None) -> CurveArea | None:
   """Area under the normalised test curve and steps to reach `target`.
 

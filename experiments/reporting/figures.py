@@ -161,6 +161,7 @@ def levels_panel(
   study: Study,
   mode: str,
   *,
+  title: str,
   names: Sequence[str],
   scores: Mapping[tuple[str, str, str], Estimate],
 ) -> Markup:
@@ -169,6 +170,7 @@ def levels_panel(
   Args:
     study: all runs.
     mode: `easy` or `hard`.
+    title: which agents are shown; may be empty.
     names: the level distributions of that mode, by size.
     scores: (agent, level distribution, split) -> normalised IQM.
   """
@@ -187,9 +189,10 @@ def levels_panel(
         )
     axes.set_xticks(range(len(names)), [name.removeprefix(f"{mode}-") for name in names])
     axes.margins(x=0.12)
-    axes.set(title=f"{mode} mode", xlabel="training levels", ylabel="IQM of normalised score")
-    label = f"Interquartile mean against number of training levels, {mode} mode."
-    return inline(figure, identifier=slug("levels", mode), label=label)
+    heading = f"{mode} mode, {title}" if title else f"{mode} mode"
+    axes.set(title=heading, xlabel="training levels", ylabel="IQM of normalised score")
+    label = f"Interquartile mean against number of training levels, {heading}."
+    return inline(figure, identifier=slug("levels", mode, title), label=label)
 
 
 def diagnostic_panel(study: Study, quantity: str) -> Markup | None:

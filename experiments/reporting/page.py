@@ -6,6 +6,7 @@ A section without data says why, or is left out where it could not have any.
 from pathlib import Path
 
 from experiments.reporting import protocol, sections
+from experiments.reporting.contributions import contributions_section
 from experiments.reporting.estimates import Estimates, estimate_all
 from experiments.reporting.markup import (
   Markup,
@@ -37,6 +38,7 @@ def render_page(study: Study, *, title: str, relative_to: Path, resamples: int) 
     sections.aggregate_section(study, numbers),
     sections.gap_section(study),
     sections.scores_section(study),
+    contributions_section(study, resamples=resamples),
     sections.levels_section(study, resamples=resamples),
     sections.efficiency_section(study),
     sections.protocol_section(study),

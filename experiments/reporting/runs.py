@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from experiments.studies.record import StudyRecord, read_record
+
 STATES = ("finished", "running", "interrupted", "failed", "not started", "unknown")
 
 
@@ -29,6 +31,7 @@ class Run:
     training: rows of kind training, by increasing environment steps.
     evaluations: rows of kind evaluation, by increasing environment steps.
     problems: what could not be read, in words.
+    study: content of study.json beside the run directory; None where there is none.
   """
 
   directory: Path
@@ -39,6 +42,13 @@ class Run:
   training: tuple[Mapping[str, Any], ...]
   evaluations: tuple[Mapping[str, Any], ...]
   problems: tuple[str, ...]
+  study: StudyRecord | None = None
+
+  @property
+  def label(self) -> str:
+    """What the study that it belongs to calls its agent; the agent's name without one."""
+    labels = {} if self.study is None else self.study.labels
+    return labels.get(self.directory.name, self.agent)
 
   @property
   def agent(self) -> str:
@@ -124,6 +134,7 @@ def read_run(directory: Path | str) -> Run:
       (row for row in evaluations if is_number(row.get("episode_return"))), ("split", "policy")
     ),
     problems=tuple(problems),
+    study=read_record(directory.absolute().parent),
   )
   if run.is_readable or run.state == "not started":
     return run

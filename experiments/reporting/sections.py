@@ -187,8 +187,10 @@ def levels_section(study: Study, *, resamples: int) -> Section:
     names, scores, note = common_levels_scores(study, mode)
     if scores:
       estimates = {key: aggregate(m, resamples=resamples)["IQM"] for key, m in scores.items()}
-      panel = figures.levels_panel(study, mode, names=names, scores=estimates)
-      panels.append(figure(panel, f"{note} Shaded: 95 % intervals, where there are two runs."))
+      for title, agents in _level_figures(study).items():
+        shown = {key: estimate for key, estimate in estimates.items() if key[0] in agents}
+        panel = figures.levels_panel(study, mode, title=title, names=names, scores=shown)
+        panels.append(figure(panel, f"{note} Shaded: 95 % intervals, where there are two runs."))
     elif note:
       notes.append(paragraph(note, class_="note"))
   content: list[object] = list(notes)
@@ -196,6 +198,14 @@ def levels_section(study: Study, *, resamples: int) -> Section:
     legend = _legend(study)
     content += [legend, element("div", *panels, class_="panels")]
   return "Score against number of training levels", "levels", content
+
+
+def _level_figures(study: Study) -> dict[str, tuple[str, ...]]:
+  """Title -> agents of every figure over level distributions, as the runs' studies ask for."""
+  asked = [run.study.figures for run in study.runs if run.study is not None]
+  found = {title: agents for each in asked for title, agents in each.items()}
+  found = {title: a for title, a in found.items() if len({*a} & {*study.agents}) > 1}
+  return found or {"": study.agents}
 
 
 def efficiency_section(study: Study) -> Section:

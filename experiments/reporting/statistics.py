@@ -168,6 +168,34 @@ def probability_of_improvement(
   return Estimate(point, (float(low), float(high)))
 
 
+def difference(
+  scores_x: ScoreMatrix, scores_y: ScoreMatrix, *, resamples: int, seed: int = 0
+) -> Estimate:
+  """IQM of X less IQM of Y, on the same games.
+
+  The interval is that of the two resampled independently of one another, stratified by
+  game, percentiles of 95 % (Agarwal et al. 2021, section 4).
+
+  Raises:
+    ValueError: the two were not measured on the same games.
+  """
+  if scores_x.games != scores_y.games:
+    raise ValueError(f"games differ: {scores_x.games} and {scores_y.games}")
+  point = _iqm_difference(scores_x.values, scores_y.values)
+  if min(scores_x.num_runs, scores_y.num_runs) < 2:
+    return Estimate(point, None)
+  with _global_seed(seed):
+    _, intervals = library.get_interval_estimates(
+      {"": (scores_x.values, scores_y.values)}, _iqm_difference, reps=resamples
+    )
+  low, high = intervals[""].ravel()
+  return Estimate(point, (float(low), float(high)))
+
+
+def _iqm_difference(x: np.ndarray, y: np.ndarray) -> float:
+  return float(interquartile_mean(x) - interquartile_mean(y))
+
+
 def _improvement(x: np.ndarray, y: np.ndarray) -> float:
   """What rliable's metric gives, `[runs, games]` each, without its p-value (30 times faster)."""
   wins = (x[:, None] > y[None]).mean(axis=(0, 1)) + 0.5 * (x[:, None] == y[None]).mean(axis=(0, 1))

@@ -178,8 +178,9 @@ def level_distribution(levels: str) -> LevelDistribution | None:
 def make_study(runs: Iterable[Run], *, bounds: str) -> Study:
   """Sorts runs into cells.
 
-  Runs of one agent whose settings differ within a cell are not seeds of one
-  another: they become agents of their own, labelled with what differs.
+  An agent is called what its study calls it. Runs of one agent whose settings differ
+  within a cell are not seeds of one another: they become agents of their own, labelled
+  with what differs.
   """
   runs = tuple(runs)
   readable = [run for run in runs if run.is_readable]
@@ -214,25 +215,25 @@ def _labels(runs: Sequence[Run]) -> tuple[dict[Run, str], dict[str, str]]:
   """A label for every run, and what the labels stand for where they do not say it."""
   cells: dict[tuple[str, str, str], list[Run]] = {}
   for run in runs:
-    cells.setdefault((run.agent, run.levels, run.game), []).append(run)
+    cells.setdefault((run.label, run.levels, run.game), []).append(run)
   differing: dict[str, set[str]] = {}
   for (agent, _, _), members in cells.items():
     settings = [_variant_settings(run) for run in members]
     names = {name for each in settings for name in each}
     varying = {name for name in names if len({repr(each.get(name)) for each in settings}) > 1}
     differing.setdefault(agent, set()).update(varying)
-  short = {run: _difference(run, _without_fields_of_a_kind(differing[run.agent])) for run in runs}
-  full = {run: _difference(run, differing[run.agent]) for run in runs}
+  short = {run: _difference(run, _without_fields_of_a_kind(differing[run.label])) for run in runs}
+  full = {run: _difference(run, differing[run.label]) for run in runs}
   # A kind stands for the fields beside it, unless one kind comes with several values of them.
   texts = short if len(set(short.values())) == len(set(full.values())) else full
   labels, variants = {}, {}
   for agent in differing:
-    own = sorted({texts[run] for run in runs if run.agent == agent})
+    own = sorted({texts[run] for run in runs if run.label == agent})
     is_short = max(map(len, own)) <= _LONGEST_LABEL
     for place, text in enumerate(own, start=1):
       label = f"{agent} ({text})" if is_short else f"{agent} #{place}"
       label = label if text else agent
-      labels |= {run: label for run in runs if (run.agent, texts[run]) == (agent, text)}
+      labels |= {run: label for run in runs if (run.label, texts[run]) == (agent, text)}
       variants |= {label: text} if text and not is_short else {}
   return labels, variants
 

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from environments.games import GAMES
 from experiments.config import ExperimentConfig
 from experiments.errors import unknown
-from experiments.presets import PRESETS, make_preset
+from experiments.presets import make_preset
+from experiments.registry import AGENTS
 from experiments.studies.study import Study
 from training.config import EvaluationConfig, TrainingConfig
 
@@ -26,7 +27,7 @@ def smoke() -> Study:
   Expected: scores of a random policy, and a report page.
   """
   return Study(
-    agents=_on_one_protocol(
+    agents=on_one_protocol(
       "smoke",
       training=TrainingConfig(total_environment_steps=4096, checkpoint_every=2048),
       evaluation=EvaluationConfig(
@@ -48,7 +49,7 @@ def laptop() -> Study:
   Expected: returns on training levels clearly above those of the untrained policy.
   """
   return Study(
-    agents=_on_one_protocol(
+    agents=on_one_protocol(
       "laptop",
       names=("ppo",),
       training=TrainingConfig(total_environment_steps=600_000, checkpoint_every=60_000),
@@ -70,7 +71,7 @@ def gpu() -> Study:
     coinrun 7.9 / 7.4, fruitbot 4.9 / 4.1; at 5M starpilot 18.9 / 16.9, fruitbot 24.1 / 22.4.
   """
   return Study(
-    agents=_on_one_protocol(
+    agents=on_one_protocol(
       "gpu",
       training=TrainingConfig(total_environment_steps=10_000_000, checkpoint_every=500_000),
       evaluation=EvaluationConfig(every=500_000, episodes_per_environment=2),
@@ -92,7 +93,7 @@ def paper() -> Study:
     on all levels, hard-all .30; MuZero hard-500 .50 on all levels.
   """
   return Study(
-    agents=_on_one_protocol(
+    agents=on_one_protocol(
       "paper",
       training=TrainingConfig(total_environment_steps=30_000_000, checkpoint_every=1_000_000),
       evaluation=EvaluationConfig(every=1_000_000, episodes_per_environment=2),
@@ -120,7 +121,7 @@ def make_comparison(preset: str) -> Study:
   return COMPARISONS[preset]()
 
 
-def _on_one_protocol(
+def on_one_protocol(
   preset: str,
   *,
   training: TrainingConfig,
@@ -133,9 +134,9 @@ def _on_one_protocol(
     preset: of `experiments.presets`.
     training: of every agent.
     evaluation: of every agent.
-    names: which agents; None means all that have the preset.
+    names: which agents; None means all that are registered.
   """
   return {
     name: dataclasses.replace(make_preset(preset, name), training=training, evaluation=evaluation)
-    for name in names or PRESETS[preset]
+    for name in names or AGENTS
   }

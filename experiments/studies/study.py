@@ -25,6 +25,25 @@ class RunSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class Contrast:
+  """Two agents of a study that differ by one named change.
+
+  Attributes:
+    group: of contrasts that are read together.
+    change: its name.
+    before: label of the agent without it.
+    after: label of the agent with it.
+    note: what changes, in words.
+  """
+
+  group: str
+  change: str
+  before: str
+  after: str
+  note: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
   """A grid of agents x games x level distributions x seeds; every point is one run.
 
@@ -36,6 +55,9 @@ class Study:
     processes: how many runs go on side by side; None means one per core.
     steps_per_second: label -> environment steps per second of one run with everything
       in it, as measured; what is not there has not been measured.
+    contrasts: what the report sets against one another; a label may be absent.
+    figures: title -> labels of the agents that a figure over level distributions shows
+      together; without any there is one figure of all.
 
   Raises:
     ValueError: an axis is empty or names something twice.
@@ -47,6 +69,8 @@ class Study:
   seeds: tuple[int, ...]
   processes: int | None = None
   steps_per_second: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  contrasts: tuple[Contrast, ...] = ()
+  figures: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     for axis in AXES:

@@ -1,6 +1,6 @@
-"""What every agent in the registry must do. A new one is picked up by being registered.
+"""What every agent with a preset must do. A new one is picked up by having a `smoke` preset.
 
-Its `smoke` preset says how small it can be; it is run on Catch, whose frames are small.
+The preset says how small it can be; it is run on Catch, whose frames are small.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ import pytest
 from agents.config import OptimizerConfig
 from agents.model import ModelConfig
 from agents.muzero.config import GumbelSearchConfig
-from agents.q_learning.config import ExplorationConfig
+from agents.q_learning.config import ExplorationConfig, QNetworkConfig
 from environments.factory import make_environment
 from experiments import runner
-from experiments.presets import make_preset
+from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS, agent_name, make_agent
-from networks.config import ResNetConfig
+from networks.config import NatureCNNConfig, ResNetConfig
 from replay.interface import Trajectory
 from training import sharding
 from training.checkpoint import Checkpoints, Snapshot
@@ -93,7 +93,7 @@ def watched(monkeypatch, run: SmokeRun) -> None:
   monkeypatch.setattr(Learner, "update", watched_update)
 
 
-@pytest.fixture(scope="module", params=sorted(AGENTS))
+@pytest.fixture(scope="module", params=sorted(PRESETS["smoke"]))
 def case(request, compile_cache):
   del compile_cache  # before anything is compiled
   return Case(request.param)
@@ -153,6 +153,10 @@ def assert_equal(a, b):
 
 def assert_close(a, b):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), a, b)
+
+
+def test_every_registered_agent_is_a_case():
+  assert set(AGENTS) <= set(PRESETS["smoke"])
 
 
 def test_the_state_can_be_made_abstractly(case, state):
@@ -389,6 +393,24 @@ def catch_q_learning(config):
   return with_budget(config, agent, num_environments=16, steps=16_384)
 
 
+def catch_dqn(config):
+  """Three convolutions' form with one, scalar heads, independent samples in batches of 32."""
+  settings = small_world_model(config)
+  agent = dataclasses.replace(
+    config.agent,
+    **settings
+    | {
+      "backbone": NatureCNNConfig(kernels=(4,), strides=(4,), channels=(16,)),
+      "network": QNetworkConfig(hidden=64),
+      "sequences": dataclasses.replace(settings["sequences"], starts=1, batch_size=32),
+      "target_interval": 200,
+      "optimizer": dataclasses.replace(settings["optimizer"], learning_rate=1e-3),
+      "exploration": ExplorationConfig(decay_steps=8_192, final_epsilon=0.1),
+    },
+  )
+  return with_budget(config, agent, num_environments=16, steps=16_384)
+
+
 def with_budget(config, agent, *, num_environments, steps):
   """Returns a configuration of a run on Catch with evaluations at its start and end only."""
   return dataclasses.replace(
@@ -414,11 +436,12 @@ CATCH = {
   "ppg": catch_ppg,
   "muzero": catch_muzero,
   "q_learning": catch_q_learning,
+  "dqn": catch_dqn,
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", sorted(PRESETS["smoke"]))
 def test_it_learns_catch(name, tmp_path):
   """The best return is 1, that of a random policy about -.7."""
   assert name in CATCH, f"say in CATCH how {name} learns it, and in how many steps"

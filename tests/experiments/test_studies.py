@@ -1,0 +1,282 @@
+"""Studies by name: their grids, the ladder's rungs, and what the plan and the directory say."""
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+from agents.q_learning.config import QLearningConfig
+from environments.levels import parse_levels
+from experiments.command_line import run_command
+from experiments.config import differences, flatten, from_mapping, to_mapping
+from experiments.dqn_presets import CHANGES, SMALL, UsualDQN, updates_in, with_changes
+from experiments.errors import UsageError
+from experiments.options import guarded
+from experiments.plan import MOST_LISTED, plan_once, total_lines
+from experiments.presets import make_preset
+from experiments.run_plan import plan_run
+from experiments.studies.levels import PAPER_LOSSES
+from experiments.studies.record import read_record, save_record
+from experiments.studies.registry import DEFAULT, STUDIES, make_named_study
+from experiments.studies.study import select
+
+ROOT = Path(__file__).resolve().parents[2]
+PAIRS = [(name, preset) for name, presets in STUDIES.items() for preset in presets]
+PRESETS = list(STUDIES[DEFAULT])
+
+# What a change may touch: DESIGN.md wants each rung to be a configuration and nothing else.
+TOUCHED = {
+  "network": ("agent.backbone.", "agent.network."),
+  "sample-reuse": (
+    "agent.sequences.samples_per_insert",
+    "agent.sequences.priority_exponent",
+    "agent.sequences.importance_exponent",
+    "agent.target_interval",  # 10,000 environment steps, counted in updates
+  ),
+  "target-interval": ("agent.target_interval",),
+  "batch-size": (
+    "agent.sequences.batch_size",
+    "agent.sequences.starts",
+    "agent.target_interval",
+  ),
+  "categorical-heads": ("agent.heads.",),
+  "reward-decomposition": ("agent.action_value",),
+}
+
+
+def changed_fields(a, b):
+  flat_a, flat_b = flatten(to_mapping(a)), flatten(to_mapping(b))
+  return {name for name in {**flat_a, **flat_b} if flat_a.get(name, ...) != flat_b.get(name, ...)}
+
+
+@pytest.mark.parametrize(("name", "preset"), PAIRS)
+class TestEveryStudy:
+  def test_says_source_command_cost_and_expectation(self, name, preset):
+    text = STUDIES[name][preset].__doc__
+    option = "" if name == DEFAULT else f"--study {name} "
+    for part in ("Source: ", f"procplan compare {option}--preset {preset}", "Cost: ", "Expected"):
+      assert part in text, part
+
+  def test_is_on_one_protocol_and_rebuilt_from_its_files(self, name, preset):
+    study = make_named_study(name, preset)
+    assert len({(c.training, c.evaluation) for c in study.agents.values()}) == 1
+    for config in study.agents.values():
+      assert from_mapping(to_mapping(config)) == config
+
+  def test_can_be_planned(self, name, preset):
+    """Every replay can be made, and every batch divides."""
+    study = make_named_study(name, preset)
+    for config in study.agents.values():
+      assert plan_run(config).updates > 0
+
+
+def test_a_wrong_study_or_preset_is_answered_with_the_nearest():
+  with pytest.raises(UsageError, match="'levels'"):
+    make_named_study("level", "smoke")
+  with pytest.raises(UsageError, match="'smoke'"):
+    make_named_study("contest", "smok")
+
+
+class TestLadder:
+  @pytest.mark.parametrize("preset", PRESETS)
+  def test_the_top_is_the_control_and_the_base_a_usual_dqn(self, preset):
+    agents = make_named_study("dqn-ladder", preset).agents
+    top, base = agents["q_learning"].agent, agents["dqn"].agent
+    control = make_preset(preset, "q_learning").agent
+    reuse = {"samples_per_insert": top.sequences.samples_per_insert}
+    assert (
+      dataclasses.replace(control, sequences=dataclasses.replace(control.sequences, **reuse)) == top
+    )
+    if preset == "paper":
+      assert top == control
+    if preset != "smoke":
+      assert base.sequences.samples_per_insert / base.sequences.batch_size == 1 / 4
+      assert base.target_interval * 4 == 10_000
+      assert (base.sequences.starts, base.sequences.priority_exponent) == (1, 0)
+      assert top.sequences.samples_per_insert == 20.0
+
+  @pytest.mark.parametrize("preset", PRESETS)
+  def test_every_contrast_is_one_named_change(self, preset):
+    study = make_named_study("dqn-ladder", preset)
+    groups = {each.group for each in study.contrasts}
+    assert [(e.group, e.change) for e in study.contrasts] == [
+      (group, change) for group in dict.fromkeys(e.group for e in study.contrasts)
+      for change in CHANGES
+    ]  # fmt: skip
+    assert len(groups) == 2
+    for each in study.contrasts:
+      before, after = study.agents[each.before], study.agents[each.after]
+      changed = changed_fields(before, after)
+      assert changed, each
+      assert {n for n in changed if not n.startswith(TOUCHED[each.change])} == set(), each
+      assert dataclasses.replace(after, agent=before.agent) == before
+
+  @pytest.mark.parametrize("preset", PRESETS)
+  def test_the_rungs_lead_from_one_end_to_the_other(self, preset):
+    study = make_named_study("dqn-ladder", preset)
+    in_turn = study.contrasts[: len(CHANGES)]
+    assert (in_turn[0].before, in_turn[-1].after) == ("dqn", "q_learning")
+    for a, b in itertools.pairwise(in_turn):
+      assert a.after == b.before
+    assert {each.before for each in study.contrasts[len(CHANGES) :]} == {"dqn"}
+    assert len(study.agents) == 2 * len(CHANGES)  # the first rung is the first change alone
+    assert len({json.dumps(to_mapping(c)) for c in study.agents.values()}) == len(study.agents)
+
+  @pytest.mark.parametrize("changes", [(), ("sample-reuse",), ("batch-size",), ("network",)])
+  def test_the_target_interval_stays_in_environment_steps(self, changes):
+    """Whatever the updates are worth, until the interval itself is changed."""
+    control = make_named_study("dqn-ladder", "laptop").agents["q_learning"]
+    agent = with_changes(control, changes, usual=UsualDQN()).agent
+    updates_per_step = agent.sequences.samples_per_insert / agent.sequences.batch_size
+    assert agent.target_interval / updates_per_step == pytest.approx(10_000, rel=0.01)
+
+  def test_updates_in_steps_worked_by_hand(self):
+    sequences = make_preset("laptop", "dqn").agent.sequences  # 8 uses in batches of 32
+    assert [updates_in(steps, sequences) for steps in (4, 10_000, 1, 10)] == [1, 2500, 1, 2]
+
+  @pytest.mark.parametrize("preset", PRESETS)
+  def test_the_preset_of_the_base_is_the_lowest_rung(self, preset):
+    control = make_preset(preset, "q_learning")
+    usual = SMALL if preset == "smoke" else UsualDQN()
+    assert make_preset(preset, "dqn") == with_changes(control, (), usual=usual)
+    assert isinstance(make_preset(preset, "dqn").agent, QLearningConfig)
+    assert with_changes(control, CHANGES, usual=usual) == control
+
+  def test_an_unknown_change_is_refused(self):
+    with pytest.raises(ValueError, match="'dueling'"):
+      with_changes(make_preset("smoke", "q_learning"), ["dueling"], usual=SMALL)
+
+
+class TestLevels:
+  @pytest.mark.parametrize("preset", PRESETS)
+  def test_each_variant_is_muzero_with_one_loss(self, preset):
+    agents = make_named_study("levels", preset).agents
+    assert set(agents) >= {"muzero", "q_learning", "ppo", "ppg"}
+    for loss in PAPER_LOSSES:
+      field = f"agent.self_supervision.{loss}_coefficient"
+      assert changed_fields(agents["muzero"], agents[f"muzero+{loss}"]) == {field}
+      own = agents[f"muzero+{loss}"].agent.self_supervision
+      assert list(own.coefficients) == [loss]
+
+  def test_the_axis_is_that_of_the_paper(self):
+    study = make_named_study("levels", "paper")
+    sizes = [(parse_levels(name).mode, parse_levels(name).num_levels) for name in study.levels]
+    assert sizes == [("hard", 10), ("hard", 100), ("hard", 500), ("hard", 0)]
+    assert (len(study.games), len(study.seeds)) == (16, 3)
+    assert len(study.runs()) == 7 * 16 * 4 * 3
+
+  def test_one_figure_is_the_papers_and_one_has_ppo_and_ppg(self):
+    study = make_named_study("levels", "gpu")
+    without, everything = study.figures.values()
+    assert set(everything) == set(study.agents)
+    assert set(everything) - set(without) == {"ppo", "ppg"}
+
+
+def test_the_contest_has_its_steps_and_levels():
+  for preset in ("gpu", "paper"):
+    study = make_named_study("contest", preset)
+    assert study.levels == ("easy-200",)
+    for config in study.agents.values():
+      assert config.training.total_environment_steps == 8_000_000
+
+
+class TestCommandLine:
+  @pytest.fixture(autouse=True)
+  def _elsewhere(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+  def test_the_plan_of_a_large_study_is_summed_up(self, tmp_path, capsys):
+    arguments = ["compare", "--study", "levels", "--preset", "paper", "--plan"]
+    assert run_command(arguments) == 0
+    said = capsys.readouterr().out
+    study = make_named_study("levels", "paper")
+    count = len(study.runs())
+    assert count > MOST_LISTED
+    plans = {label: plan_run(config) for label, config in study.agents.items()}
+    for name in ("environment_steps", "updates", "simulations"):
+      total = sum(getattr(plan, name) for plan in plans.values()) * count // len(plans)
+      assert f"{total:,}" in said, name
+    assert f"{count} runs in runs/levels_paper" in said
+    assert "hours not known" in said
+    assert "…" not in said
+    assert list(tmp_path.iterdir()) == []
+
+  def test_filters_and_fields_apply_to_any_study(self, capsys):
+    arguments = ["compare", "--study", "dqn-ladder", "--preset", "smoke", "--plan"]
+    arguments += ["--agents", "dqn", "q_learning", "--seeds", "3", "--games", "coinrun"]
+    assert run_command([*arguments, "--agent.discount", "0.9"]) == 0
+    said = capsys.readouterr().out
+    assert "dqn_coinrun_easy-200_seed-3" in said
+    assert "2 runs in runs/dqn-ladder_smoke" in said
+
+  @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+      (["--study", "dqn_ladder"], "'dqn-ladder'"),
+      (["--study", "levels", "--agents", "muzero+spd"], "'muzero+spr'"),
+      (["--study", "contest", "--preset", "labtop"], "'laptop'"),
+    ],
+  )
+  def test_a_mistake_is_answered_with_the_nearest(self, arguments, said, capsys):
+    assert guarded(run_command, ["compare", "--plan", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+
+  def test_a_plan_needs_no_jax(self):
+    code = (
+      "import sys\nfrom experiments.command_line import run_command\n"
+      "assert run_command(['compare', '--study', 'levels', '--preset', 'paper', '--plan']) == 0\n"
+      "sys.exit(str({'jax', 'flax', 'procgen', 'matplotlib'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run(
+      [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == ""
+
+
+class TestTotals:
+  def test_they_are_sums_over_runs(self):
+    study = make_named_study("levels", "smoke")
+    work = [plan_once(run.config) for run in study.runs()]
+    assert work == [plan_run(run.config) for run in study.runs()]
+    counts, memory = total_lines(work, 2)
+    assert f"{sum(plan.environment_steps for plan in work):,} environment steps" in counts
+    searches = sum(plan.acting_searches + plan.reanalysing_searches for plan in work)
+    assert f"{searches:,} searches" in counts
+    assert "the largest 2 side by side" in memory
+
+
+class TestRecord:
+  def test_labels_of_other_filters_stay(self, tmp_path):
+    study = make_named_study("dqn-ladder", "smoke")
+    for seeds in ([0], [1]):
+      part = select(study, agents=["dqn", "q_learning"], seeds=seeds)
+      save_record(part, part.runs(), tmp_path / "new", name="dqn-ladder", preset="smoke")
+    record = read_record(tmp_path / "new")
+    assert (record.name, record.preset) == ("dqn-ladder", "smoke")
+    assert record.contrasts == study.contrasts
+    assert record.labels == {
+      f"{label}_leaper_easy-200_seed-{seed}": label
+      for label in ("dqn", "q_learning")
+      for seed in (0, 1)
+    }
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["study.json"]
+
+  @pytest.mark.parametrize("text", ["", "[]", '{"name": "levels"}', '{"name": 1, "labels": 2}'])
+  def test_a_damaged_record_counts_as_none(self, tmp_path, text):
+    (tmp_path / "study.json").write_text(text)
+    assert read_record(tmp_path) is None
+
+
+def test_the_default_comparison_differs_from_the_base_in_no_field():
+  """`dqn` is a configuration of Q-learning: what differs can be read off."""
+  said = differences(make_preset("laptop", "q_learning"), make_preset("laptop", "dqn"))
+  names = {line.partition(":")[0] for line in said}
+  allowed = tuple(prefix for prefixes in TOUCHED.values() for prefix in prefixes)
+  assert names
+  assert all(name.startswith(allowed) for name in names)
