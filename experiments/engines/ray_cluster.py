@@ -19,6 +19,7 @@ from experiments.errors import EXIT_FAILED, UsageError
 KILLED = -9
 KILL_SECONDS = 10.0
 OBJECT_STORE_BYTES = 100 * 2**20  # near the smallest that Ray takes: nothing is stored
+NICENESS = "RAY_worker_niceness"  # Ray itself takes 15: behind everything else on the machine
 # Whatever its name says: with 0, Ray 2.60 listens on 127.0.0.1 alone, on Linux, too.
 LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
@@ -94,6 +95,7 @@ class RayEngine:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if self._address is None:
       os.environ[LOOPBACK_ONLY] = "0"
+      os.environ[NICENESS] = "0"
     try:
       import ray
     except ImportError:

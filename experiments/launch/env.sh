@@ -27,6 +27,9 @@ export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 # Ray reports usage to its makers unless told not to.
 export RAY_USAGE_STATS_ENABLED=0
 
+# Ray starts its workers with a niceness of 15: the runs would go behind everything else.
+export RAY_worker_niceness=0
+
 if [ "$ACCELERATOR" = cuda ]; then
   # One allocation at the start, so that memory does not fragment over days. JAX takes .75 of a
   # GPU; .9 leaves enough for cuDNN's and NCCL's own. The local engine divides it where several

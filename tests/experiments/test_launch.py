@@ -330,7 +330,7 @@ def babysit(cloud, *, states, codes):
     "COPY_SECONDS": "0.2",
   }
   return shell(
-    str(LAUNCH / "tpu.sh"), "babysit", "--preset", "gpu", "--filter", "game=maze|leaper",
+    str(LAUNCH / "tpu.sh"), "babysit", "--preset", "gpu", "--filter", "game=starpilot|coinrun",
     environment=environment,
   )  # fmt: skip
 
@@ -348,7 +348,7 @@ class TestBabysit:
     ]
     (sweep,) = (cloud / "sweeps").read_text().splitlines()
     expected = "sweep --engine local --processes 1 --out runs/tpu --preset gpu --filter"
-    assert sweep == f"{expected} game=maze|leaper"
+    assert sweep == f"{expected} game=starpilot|coinrun"
     check_procplan(["procplan", *sweep.split()], capsys)
     assert (cloud / "bucket" / "start-1").exists()
 

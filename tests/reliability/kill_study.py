@@ -84,7 +84,7 @@ class Killer(threading.Thread):
   def run(self):
     """Goes on until as many have been killed as were asked for."""
     while len(self.killed) < self._kills:
-      time.sleep(0.05)
+      time.sleep(0.3)
       for name, process in training_processes(self._directory).items():
         steps = self._steps(name)
         target = self._targets.setdefault(name, self._random.randrange(-1, TURNS - 1) * TURN)
