@@ -95,7 +95,8 @@ def explained_variance(prediction: jax.Array, target: jax.Array) -> jax.Array:
     target: `[...]`.
 
   Returns:
-    A scalar at most 1; nan where the target does not vary, since it is undefined.
+    A scalar at most 1; 0, as good as a constant, where the target does not vary and it is
+    undefined: a batch without any reward is no reason to stop.
 
   Raises:
     AssertionError: the shapes differ.
@@ -104,4 +105,4 @@ def explained_variance(prediction: jax.Array, target: jax.Array) -> jax.Array:
   variance = jnp.var(target)
   varies = variance > 0.0
   ratio = jnp.var(target - prediction) / jnp.where(varies, variance, 1.0)
-  return jnp.where(varies, 1.0 - ratio, jnp.nan)
+  return jnp.where(varies, 1.0 - ratio, 0.0)

@@ -254,6 +254,17 @@ def test_every_form_learns_its_targets(form):
   assert ("latent_drift" in history[0]) == (settings["network"] == WorldModelConfig())
 
 
+def test_a_batch_without_any_reward_has_finite_metrics(form):
+  """Every run on a sparse game draws such batches, with all targets equal, before it learns."""
+  settings, agent, state = form
+  record = small_record(small_config(**settings))
+  record = record | {name: np.zeros_like(record[name]) for name in ("reward", "discount")}
+  batch = jax.jit(agent.phases[0].make_targets)(state, record, KEY)
+  assert not np.any(batch.value)
+  _, metrics = jax.jit(agent.phases[0].update)(state, batch, KEY)
+  assert [name for name, x in metrics.items() if not np.isfinite(x)] == []
+
+
 def test_acting_takes_the_best_action(form):
   settings, agent, state = form
   frames = np.random.default_rng(2).integers(0, 256, (30, 10, 10, 3)).astype(np.uint8)
