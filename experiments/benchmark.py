@@ -14,6 +14,8 @@ from typing import Any
 from experiments import machine
 from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 from experiments.options import OptionParser, add_selection, guarded, parse_with_fields
+from experiments.registry import agent_name
+from experiments.run_plan import replays
 
 MEBIBYTE = 2**20
 
@@ -29,6 +31,12 @@ def main(arguments: Sequence[str]) -> int:
     default=3,
     help="measurements; one lasts until every phase of the agent has learnt",
   )
+  parser.add_argument(
+    "--ratios",
+    action="store_true",
+    help="also measure folded against unfolded sequences and compressed against raw frames, of an "
+    "agent that learns from replayed sequences",
+  )
   parser.add_argument("--json", metavar="FILE", type=Path, help="write everything to FILE as JSON")
   options, config = parse_with_fields(parser, arguments)
   if options.repeats < 1:
@@ -36,13 +44,18 @@ def main(arguments: Sequence[str]) -> int:
   path = options.json
   if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
     raise UsageError(f"cannot write {path}: it must be a file in a directory that is there")
+  if options.ratios and not replays(config):
+    raise UsageError(f"--ratios: {agent_name(config.agent)} learns from no replayed sequences")
   _warn_unless_quiet()
   from experiments import speed  # here, because it imports JAX
+  from experiments.speed_ratios import measure_ratios
   from training.learner import NonFiniteError
 
   try:
     result = {"command": ["procplan", "benchmark", *arguments]}
     result |= speed.measure(config, repeats=options.repeats)
+    if options.ratios:
+      result["ratios"] = measure_ratios(config, repeats=options.repeats)
     if path is not None:
       path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
   except KeyboardInterrupt:
@@ -72,6 +85,14 @@ def print_result(result: Mapping[str, Any]) -> None:
   for row in stage_rows(result):
     stages.add_row(*row)
   console.print(stages)
+  rates = Table(box=box.SIMPLE_HEAD)
+  for column in ("work", "per second", "min to max", "of the stages"):
+    rates.add_column(column, justify="right" if column in ("per second", "min to max") else "left")
+  for row in result["rates"]:
+    rates.add_row(row["work"], *_speed(row["per_second"]), " + ".join(row["stages"]))
+  console.print(rates)
+  for line in ratio_lines(result.get("ratios", {})):
+    console.print(line, markup=False, highlight=False)
   functions = Table(box=box.SIMPLE_HEAD)
   for column in ("compiled for", "times", "seconds"):
     functions.add_column(column, justify="left" if column == "compiled for" else "right")
@@ -105,6 +126,21 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     f"median of {result['repeats']} repeats of {result['whole_loop']['steps'][0]:,} environment "
     "steps, without evaluations and checkpoints; cores: core seconds that this process used in "
     "a second of the stage",
+  ]
+
+
+def ratio_lines(ratios: Mapping[str, Any]) -> list[str]:
+  """Returns what folding and compression were measured to be worth, in words."""
+  if not ratios:
+    return []
+  folding, compression = ratios["folding"], ratios["compression"]
+  return [
+    f"targets of {folding['samples']} samples from sequences of {folding['starts']} starts: "
+    f"{folding['seconds_folded']:.3f} s; from windows of one start: "
+    f"{folding['seconds_unfolded']:.3f} s; folded is {folding['ratio']:.2f} times as fast",
+    f"samples drawn per second: {compression['samples_per_second_raw']:,.0f} from raw frames, "
+    f"{compression['samples_per_second_compressed']:,.0f} from compressed ones, which take "
+    f"{compression['ratio']:.2f} times as long",
   ]
 
 

@@ -42,6 +42,7 @@ class Repeat:
     spent: on all of it.
     stages: what each stage took.
     samples: samples that each phase has learnt from, every epoch counted.
+    draws: of each phase.
     compilations: what was compiled meanwhile; should be nothing.
   """
 
@@ -49,6 +50,7 @@ class Repeat:
   spent: Spent
   stages: dict[str, Spent]
   samples: dict[str, int]
+  draws: dict[str, int]
   compilations: tuple[Compilation, ...]
 
 
@@ -185,7 +187,8 @@ class _Schedule:
         for name, count in zip(self._samples_per_draw, draws, strict=True)
       }
       compilations = tuple(self._clock.compilations[self._compiled :])
-      self.measured.append(Repeat(steps, spent, stages, samples, compilations))
+      by_phase = dict(zip(self._samples_per_draw, draws, strict=True))
+      self.measured.append(Repeat(steps, spent, stages, samples, by_phase, compilations))
       what = f"repeat {len(self.measured)} of {self._repeats}"
     else:
       what = "warm-up, compiling"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from experiments import machine
 from experiments.config import ExperimentConfig
 from experiments.errors import UsageError
+from experiments.memory_items import MemoryItem, gib
 from experiments.registry import make_agent
-from experiments.run_plan import MemoryItem, RunPlan, spec_of
+from experiments.run_plan import RunPlan, spec_of
 
 if TYPE_CHECKING:
   import jax
@@ -87,11 +88,6 @@ def check_memory(plan: RunPlan, room: Room) -> None:
   _check(host, room.host, "host memory", "this machine has")
   what = "the device has" if room.num_devices == 1 else f"the {room.num_devices} devices have"
   _check(device, room.devices, "device memory", what)
-
-
-def gib(size: int) -> str:
-  """Returns a number of bytes as GiB, or as MiB where that is less than a tenth of one."""
-  return f"{size / 2**30:,.2f} GiB" if size >= 0.1 * 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
 def _check(items: Sequence[MemoryItem], available: int | None, what: str, who: str) -> None:

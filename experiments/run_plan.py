@@ -7,17 +7,15 @@ import dataclasses
 import math
 from typing import Any
 
-import numpy as np
-
 from agents.workload import PhaseWork, Workload
 from environments.factory import environment_spec
 from environments.interface import EnvironmentSpec
 from experiments.config import ExperimentConfig
 from experiments.errors import UsageError
+from experiments.memory_items import MemoryItem, leaf_bytes, memory_items
 from replay.interface import Rollouts, Sequences
-from replay.plan import LIKELY_COMPRESSION, plan_replay
+from replay.plan import LIKELY_COMPRESSION
 
-DRAWN_AHEAD = 2  # batches that a replay of sequences keeps ready on the device
 EVALUATION_SETS = 2  # training levels, and all levels of the same mode
 
 
@@ -40,23 +38,6 @@ class PhasePlan:
   samples: int
   uses_per_sample: float
   searches: int
-
-
-@dataclasses.dataclass(frozen=True)
-class MemoryItem:
-  """One thing that a run keeps in memory.
-
-  Attributes:
-    name: what it is.
-    size: in bytes, over all devices where it is on devices.
-    place: `host` or `device`; without an accelerator both are the machine's memory.
-    arithmetic: how `size` comes about.
-  """
-
-  name: str
-  size: int
-  place: str
-  arithmetic: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +119,8 @@ def plan_run(config: ExperimentConfig, *, num_devices: int = 1) -> RunPlan:
     num_devices: that it is split over.
 
   Raises:
-    UsageError: a request of its replay cannot be met, or does not divide over the devices;
-      the message has the arithmetic.
+    UsageError: a request of its replay cannot be met or does not divide over the devices, or
+      the run ends before anything is learnt; the message has the arithmetic.
   """
   spec = spec_of(config)
   work = config.agent.workload(spec)
@@ -147,24 +128,48 @@ def plan_run(config: ExperimentConfig, *, num_devices: int = 1) -> RunPlan:
   steps_per_turn = work.rollout_length * spec.num_environments
   turns = math.ceil(config.training.total_environment_steps / steps_per_turn)
   steps = turns * steps_per_turn
+  phases = tuple(_plan_phase(each, work, spec=spec, turns=turns) for each in work.phases)
+  if not any(phase.updates for phase in phases):
+    raise _too_short(config, work)
   evaluations, episodes = _evaluations(config, steps_per_turn)
   replayed = [each.source for each in work.phases if isinstance(each.source, Sequences)]
-  frame = _leaf_bytes(work.record["observation"])
-  raw = frame * sum(request.capacity for request in replayed)
+  raw = leaf_bytes(work.record["observation"]) * sum(request.capacity for request in replayed)
   return RunPlan(
     environment_steps=steps,
     turns=turns,
-    phases=tuple(_plan_phase(each, work, spec=spec, turns=turns) for each in work.phases),
+    phases=phases,
     acting_searches=steps if work.simulations else 0,
     simulations_per_search=work.simulations,
     evaluations=evaluations,
     evaluation_episodes=episodes,
     evaluation_steps_at_most=episodes * spec.time_limit,
-    memory=tuple(_memory(config, work, spec)),
+    memory=tuple(memory_items(config, work, spec)),
     replay_frames=sum(request.capacity for request in replayed),
     replay_raw=raw,
     replay_compressed_estimate=raw // LIKELY_COMPRESSION,
   )
+
+
+def _too_short(config: ExperimentConfig, work: Workload) -> UsageError:
+  """Returns the error for a run in which no phase ever learns."""
+  steps_per_turn = work.rollout_length * config.environment.num_environments
+  least = min(
+    each.source.count * steps_per_turn
+    if isinstance(each.source, Rollouts)
+    else each.source.min_size
+    + math.ceil(each.source.samples_per_draw / each.source.samples_per_insert)
+    for each in work.phases
+  )
+  return UsageError(
+    f"training.total_environment_steps must be at least {least} for anything to be learnt, got "
+    f"{config.training.total_environment_steps}"
+  )
+
+
+def replays(config: ExperimentConfig) -> bool:
+  """Whether the agent learns from replayed sequences."""
+  work = config.agent.workload(spec_of(config))
+  return any(isinstance(phase.source, Sequences) for phase in work.phases)
 
 
 def spec_of(config: ExperimentConfig) -> EnvironmentSpec:
@@ -228,81 +233,3 @@ def _evaluations(config: ExperimentConfig, steps_per_turn: int) -> tuple[int, in
   quotas = (1 + between) * config.evaluation.episodes_per_environment
   quotas += config.evaluation.final_episodes_per_environment
   return 2 + between, quotas * config.evaluation.num_environments * EVALUATION_SETS
-
-
-def _memory(config: ExperimentConfig, work: Workload, spec: EnvironmentSpec):
-  """Yields everything that a run keeps and that follows from counts."""
-  step = sum(map(_leaf_bytes, work.record.values()))
-  steps = work.rollout_length * spec.num_environments
-  rollout = f"{work.rollout_length} x {spec.num_environments} steps x {step:,} bytes"
-  yield MemoryItem("rollout", step * steps, "host", rollout)
-  yield MemoryItem("record of the rollout", step * steps, "device", rollout)
-  for phase in work.phases:
-    if isinstance(phase.source, Sequences):
-      yield from _replay_memory(phase, work, spec=spec)
-    else:
-      yield from _rollouts_memory(phase, rollout, size=step * steps)
-  if work.simulations:
-    at_once = {
-      "acting": spec.num_environments,
-      "evaluation": config.evaluation.num_environments,
-      "reanalysing": max(phase.searched_at_once for phase in work.phases),
-    }
-    what = max(at_once, key=at_once.get)
-    yield MemoryItem(
-      "search trees",
-      work.tree_bytes * at_once[what],
-      "device",
-      f"{at_once[what]:,} positions ({what}) x {work.tree_bytes:,} bytes",
-    )
-
-
-def _rollouts_memory(phase: PhaseWork, rollout: str, *, size: int):
-  """Yields what a phase over fresh rollouts keeps, at the moment in which its batch is made."""
-  count = phase.source.count
-  if count > 1:
-    group = f"{count} rollouts of {rollout}"
-    yield MemoryItem(f"{phase.name}: queue", count * size, "host", group)
-    yield MemoryItem(f"{phase.name}: drawn", count * size, "device", group)
-  yield MemoryItem(
-    f"{phase.name}: batch", count * size, "device", f"{count} x {rollout}" if count > 1 else rollout
-  )
-
-
-def _replay_memory(phase: PhaseWork, work: Workload, *, spec: EnvironmentSpec):
-  """Yields what a phase over replayed sequences keeps."""
-  request = phase.source
-  leaves = {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in work.record.items()}
-  try:
-    replay = plan_replay(request, num_environments=spec.num_environments, leaves=leaves)
-  except ValueError as error:
-    raise UsageError(f"agent.sequences: {error}") from None
-  frame = _leaf_bytes(work.record["observation"])
-  frames = f"{request.capacity:,} frames x {frame:,} bytes"
-  if replay.compressed:
-    frames = f"memory_budget; {frames} = {_gib(request.capacity * frame)} do not fit it raw"
-  yield MemoryItem(f"{phase.name}: replay, frames", replay.observations, "host", frames)
-  rest = replay.other_leaves + replay.priorities
-  what = "actions, rewards, ... of every frame" + (", priorities" if replay.priorities else "")
-  yield MemoryItem(f"{phase.name}: replay, the rest", rest, "host", what)
-  yield MemoryItem(
-    f"{phase.name}: drawn batches",
-    replay.batch * (1 + DRAWN_AHEAD),
-    "device",
-    f"{1 + DRAWN_AHEAD} x {request.batch_size} sequences of {request.length} frames",
-  )
-  yield MemoryItem(
-    f"{phase.name}: batch",
-    request.samples_per_draw * frame,
-    "device",
-    f"{request.samples_per_draw:,} frames x {frame:,} bytes",
-  )
-
-
-def _leaf_bytes(leaf) -> int:
-  shape, dtype = leaf
-  return math.prod(shape) * np.dtype(dtype).itemsize
-
-
-def _gib(size: int) -> str:
-  return f"{size / 2**30:.2f} GiB"

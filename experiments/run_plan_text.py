@@ -3,8 +3,9 @@
 from rich.console import Console
 from rich.table import Table
 
+from experiments.memory_items import gib
 from experiments.progress import duration
-from experiments.run_memory import Room, gib
+from experiments.run_memory import Room
 from experiments.run_plan import RunPlan
 from experiments.run_speed import Speed
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from agents.interface import Phase
+from agents.interface import Agent, Phase
 from experiments import machine
 from experiments.config import ExperimentConfig, to_mapping
 from experiments.measured_loop import Repeat, build_parts, open_environment, run_loop
@@ -59,12 +59,52 @@ def measure(config: ExperimentConfig, *, repeats: int) -> dict[str, Any]:
       **_speeds([each.steps for each in measured], [each.spent for each in measured]),
     },
     "stages": _stages(parts.agent.phases, measured, clock),
+    "rates": work_rates(parts.agent, measured),
     "functions": _functions(compilations, clock.compilations),
     "compiled_while_measuring": [
       compilation._asdict() for each in measured for compilation in each.compilations
     ],
     "memory": _memory(before, clock),
   }
+
+
+def work_rates(agent: Agent, measured: Sequence[Repeat]) -> list[dict[str, Any]]:
+  """Returns what is done per second of the stages that do it, a row for every kind of work.
+
+  Acting: decisions, and what the agent says that a decision amounts to, over the time of
+  `act` alone. Learning: samples over the time of targets and updates together, updates
+  over their own, and what the phase says that its targets amount to over theirs.
+
+  Args:
+    agent: as measured.
+    measured: the repeats.
+  """
+  rows = [
+    _rate(name, ("act",), measured, [count * each.steps for each in measured])
+    for name, count in {"decisions": 1, **agent.work}.items()
+  ]
+  for phase in agent.phases:
+    targets, update = f"{phase.name}/make_targets", f"{phase.name}/update"
+    draws = [each.draws[phase.name] for each in measured]
+    updates = [count * phase.epochs * phase.num_minibatches for count in draws]
+    samples = [each.samples[phase.name] for each in measured]
+    rows.append(_rate("samples", (targets, update), measured, samples))
+    rows.append(_rate("updates", (update,), measured, updates))
+    rows += [
+      _rate(name, (targets,), measured, [amount * count for count in draws])
+      for name, amount in phase.work.items()
+    ]
+  return rows
+
+
+def _rate(
+  work: str, stages: tuple[str, ...], measured: Sequence[Repeat], counts: Sequence[int]
+) -> dict[str, Any]:
+  seconds = [sum(each.stages.get(stage, NOTHING).seconds for stage in stages) for each in measured]
+  per_second = [
+    count / spent if spent > 0 else None for count, spent in zip(counts, seconds, strict=True)
+  ]
+  return {"work": work, "stages": list(stages), "per_second": per_second}
 
 
 def _environment_alone(

@@ -14,14 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agents.model import ModelConfig
+from agents.muzero.config import GumbelSearchConfig, MuZeroConfig
 from agents.ppo.config import PPOConfig
+from agents.sequences import SequenceConfig
 from environments.config import EnvironmentConfig
+from environments.factory import environment_spec
 from experiments import machine, measured_loop, registry, speed
-from experiments.benchmark import main, stage_rows
+from experiments.benchmark import main, ratio_lines, stage_rows
 from experiments.config import ExperimentConfig, from_mapping, save_config
-from experiments.measured_loop import build_parts, run_loop, samples_per_draw
+from experiments.measured_loop import Repeat, build_parts, run_loop, samples_per_draw
 from experiments.options import guarded
-from experiments.stage_clock import OUTSIDE, Measured, StageClock
+from experiments.registry import make_agent
+from experiments.speed import work_rates
+from experiments.speed_ratios import measure_ratios
+from experiments.stage_clock import OUTSIDE, Measured, Spent, StageClock
 from networks.config import ResNetConfig
 from replay.interface import Rollouts, Sequences
 from training.config import EvaluationConfig, TrainingConfig
@@ -39,6 +46,18 @@ CONFIG = ExperimentConfig(
   training=TrainingConfig(total_environment_steps=64, checkpoint_every=32),
   evaluation=EvaluationConfig(num_environments=4),
 )
+MUZERO = dataclasses.replace(
+  CONFIG,
+  agent=MuZeroConfig(
+    backbone=CONFIG.agent.backbone,
+    model=ModelConfig(dynamics_blocks=0, head_channels=2, hidden=8),
+    sequences=SequenceConfig(starts=2, batch_size=8, capacity=1024, min_size=64),
+    search=GumbelSearchConfig(num_simulations=2, max_considered_actions=2),
+    rollout_length=8,
+  ),
+  training=TrainingConfig(total_environment_steps=4096, checkpoint_every=4096),
+)
+SPEC = environment_spec("catch", num_environments=4)
 OUTER = {
   "acting", "postprocess", "sources", "policy/make_targets", "policy/update", "publish", "rest",
 }  # fmt: skip
@@ -89,6 +108,22 @@ def test_samples_count_every_epoch(measured):
     assert samples == pytest.approx(96 / seconds)
 
 
+def test_rates_of_a_whole_benchmark(measured):
+  result, shown = measured
+  stages = {row["stage"]: row for row in result["stages"]}
+  rates = {row["work"]: row for row in result["rates"]}
+  assert set(rates) == {"decisions", "samples", "updates"}
+  for repeat in range(2):
+    learning = sum(
+      stages[f"policy/{what}"]["seconds"][repeat] for what in ("make_targets", "update")
+    )
+    assert rates["decisions"]["per_second"][repeat] == pytest.approx(
+      32 / stages["act"]["seconds"][repeat]
+    )
+    assert rates["samples"]["per_second"][repeat] == pytest.approx(96 / learning)
+  assert "policy/make_targets + policy/update" in shown
+
+
 def test_each_function_is_compiled_once_and_its_time_is_told(measured):
   result, _ = measured
   functions = {each["function"]: each for each in result["functions"]}
@@ -130,6 +165,45 @@ def test_table_has_medians_and_ranges(measured):
   assert rows[2] == ("  acting", "20", "10 to 30", "50.0 %", "1.25", "3", "")
 
 
+def test_rates_are_of_the_stages_that_do_the_work():
+  """One repeat of 100 steps and 3 draws of 64 samples, whose stages took 2, 4, 6 and 8 s."""
+  agent = make_agent(MUZERO.agent, SPEC, total_environment_steps=4096)
+  (phase,) = agent.phases
+  assert phase.work == {"reanalysed_positions": 4 * 7, "simulations": 4 * 7 * 2}
+  seconds = {"act": 2.0, "model/make_targets": 4.0, "model/update": 6.0, "acting": 8.0}
+  repeat = Repeat(
+    steps=100,
+    spent=Spent(20.0, 20.0),
+    stages={name: Spent(spent, spent) for name, spent in seconds.items()},
+    samples={"model": 3 * 8},
+    draws={"model": 3},
+    compilations=(),
+  )
+  rows = [(row["work"], row["stages"], row["per_second"][0]) for row in work_rates(agent, [repeat])]
+  assert rows == [
+    ("decisions", ["act"], 100 / 2),
+    ("simulations", ["act"], 2 * 100 / 2),
+    ("samples", ["model/make_targets", "model/update"], 24 / 10),
+    ("updates", ["model/update"], 3 / 6),
+    ("reanalysed_positions", ["model/make_targets"], 3 * 28 / 4),
+    ("simulations", ["model/make_targets"], 3 * 56 / 4),
+  ]
+
+
+def test_ratios_of_folding_and_of_compression(compile_cache):
+  """Folded, 8 samples take 4 sequences of 7 searches; unfolded, 8 of 6; the same frames come."""
+  ratios = measure_ratios(MUZERO, repeats=1)
+  folding, compression = ratios["folding"], ratios["compression"]
+  assert (folding["samples"], folding["starts"]) == (8, 2)
+  assert folding["ratio"] == pytest.approx(folding["seconds_unfolded"] / folding["seconds_folded"])
+  raw, compressed = (compression[f"samples_per_second_{kind}"] for kind in ("raw", "compressed"))
+  assert compression["ratio"] == pytest.approx(raw / compressed)
+  lines = ratio_lines(ratios)
+  assert f"{folding['ratio']:.2f} times as fast" in lines[0]
+  assert f"{compression['ratio']:.2f} times as long" in lines[1]
+  assert ratio_lines({}) == []
+
+
 def two_phases(config, spec, *, total_environment_steps):
   """The configured agent with a second phase, over groups of three rollouts."""
   agent = registry.make_agent(config, spec, total_environment_steps=total_environment_steps)
@@ -148,6 +222,7 @@ def test_a_repeat_lasts_until_every_phase_has_learnt(monkeypatch):
   for each in repeats:
     assert each.steps == 3 * 32
     assert each.samples == {"policy": 3 * 32 * 3, "auxiliary": 96}
+    assert each.draws == {"policy": 3, "auxiliary": 1}
     assert {"auxiliary/make_targets", "auxiliary/update"} <= each.stages.keys()
     assert each.compilations == ()
 
@@ -301,6 +376,7 @@ def test_a_busy_machine_and_a_loss_that_is_not_finite_are_told(monkeypatch, caps
     (["--preset", "labtop"], "Did you mean 'laptop'?"),
     (["--environment.gam", "leaper"], "environment.game"),
     (["--preset", "smoke", "--environment.num_environments", "15"], "num_environments"),
+    (["--preset", "smoke", "--ratios"], "ppo learns from no replayed sequences"),
   ],
 )
 def test_wrong_options_get_one_line_and_exit_code_2(capsys, arguments, expected):

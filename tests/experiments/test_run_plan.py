@@ -14,10 +14,11 @@ from agents.muzero.config import PUCTSearchConfig
 from environments.factory import environment_spec, make_environment
 from environments.levels import parse_levels
 from experiments.errors import UsageError
+from experiments.memory_items import MemoryItem
 from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS, make_agent
 from experiments.run_memory import Room, check_memory
-from experiments.run_plan import MemoryItem, plan_run, spec_of, to_mapping
+from experiments.run_plan import plan_run, spec_of, to_mapping
 from replay.interface import Sequences, Trajectory
 from replay.plan import leaf_specs
 from replay.rollout_queue import RolloutQueue
@@ -237,6 +238,18 @@ def test_evaluations_are_those_of_the_loop():
 def test_a_replay_that_cannot_be_built_is_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     plan_run(small("muzero", **settings))
+
+
+@pytest.mark.parametrize(("steps", "learns"), [(1024, False), (1025, True)])
+def test_a_run_that_never_learns_is_refused(steps, learns):
+  """1,024 frames come before learning, and 128 more earn the first draw of 32 at .25 each."""
+  config = make_preset("smoke", "muzero")
+  config = dataclasses.replace(config, training=TrainingConfig(steps, checkpoint_every=1024))
+  if learns:  # the last turn is a whole one, of 256
+    assert plan_run(config).updates == 2
+  else:
+    with pytest.raises(UsageError, match="must be at least 1152 for anything to be learnt, got 10"):
+      plan_run(config)
 
 
 def test_batches_must_divide_over_the_devices():
