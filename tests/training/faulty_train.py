@@ -10,7 +10,7 @@ import sys
 
 from experiments.options import guarded
 from experiments.train import main
-from training import checkpoint, loop
+from training import checkpoint, loop, turn
 
 
 def strike_before(owner, name: str, strike, *, only=lambda *arguments: True) -> None:
@@ -36,7 +36,7 @@ def arm(moment: str) -> None:
       os.kill(os.getpid(), getattr(signal, signal_name))
 
   if place == "turn":  # a rollout has been collected, nothing has been learnt from it
-    strike_before(loop.Loop, "_learn", strike)
+    strike_before(turn.Turn, "_learn", strike)
   elif place == "row":  # the turn's episodes have been written, its metrics have not
     strike_before(loop.MetricsWriter, "write", strike)
   elif place == "manifest":  # a checkpoint's arrays have been written, its manifest has not

@@ -25,6 +25,7 @@ from experiments.train import main
 from networks.config import ResNetConfig
 from training.config import EvaluationConfig, TrainingConfig
 from training.loop import Loop
+from training.turn import Turn
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -162,18 +163,19 @@ class Killed(BaseException):
 
 
 def strike_before(monkeypatch, name: str, number: int, strike) -> None:
-  """Calls `strike` before the n-th call of a method of the loop.
+  """Calls `strike` before the n-th call of a method of the loop or of its turns.
 
   The n-th `_learn` is that of turn n: a rollout has been collected and not learnt from.
   """
-  count, original = itertools.count(1), getattr(Loop, name)
+  owner = Turn if name == "_learn" else Loop
+  count, original = itertools.count(1), getattr(owner, name)
 
-  def struck(loop):
+  def struck(*arguments):
     if next(count) == number:
       strike()
-    return original(loop)
+    return original(*arguments)
 
-  monkeypatch.setattr(Loop, name, struck)
+  monkeypatch.setattr(owner, name, struck)
 
 
 def test_two_devices_resume_bit_for_bit(catch_reference, tmp_path, monkeypatch):
