@@ -20,7 +20,7 @@ from agents.muzero.config import SEARCHES
 from experiments.config import ExperimentConfig, flatten, load_config, to_mapping
 from experiments.errors import EXIT_FAILED, EXIT_USAGE, UsageError, unknown
 from experiments.presets import PRESETS, make_preset
-from experiments.registry import AGENTS, agent_name
+from experiments.registry import agent_name
 from networks.config import BACKBONES
 
 HELP = ("--help", "-h")
@@ -59,7 +59,8 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
 
 def add_selection(parser: OptionParser) -> None:
   """Adds the options that choose the configuration to start from."""
-  parser.add_argument("--agent", metavar="NAME", default="ppo", help=f"{', '.join(AGENTS)}")
+  names = ", ".join(PRESETS["smoke"])
+  parser.add_argument("--agent", metavar="NAME", default="ppo", help=names)
   parser.add_argument("--preset", metavar="NAME", default="laptop", help=f"{', '.join(PRESETS)}")
   parser.add_argument(
     "--config",

@@ -20,6 +20,7 @@ from experiments.errors import (
 )
 from experiments.presets import PRESETS
 from experiments.registry import AGENTS
+from experiments.studies.registry import STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN_BY_RUNS = ("runs/", "tensorboard/", "checkpoints/")
@@ -122,3 +123,7 @@ def test_make_installs_what_setup_says():
   makefile = (ROOT / "Makefile").read_text()
   assert ".[report,test]" in makefile
   assert "$(INSTALLED): setup.py" in makefile
+
+
+def test_the_table_of_studies_is_the_registry():
+  assert re.findall(r"^\| `([a-z-]+)` \| [^|]*\?", README, re.MULTILINE) == list(STUDIES)
