@@ -4,6 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+ROUNDING = 1e-4  # standard deviation of values, below which they are taken as equal
+
 
 def squared_value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
   """Half the squared error.
@@ -95,14 +97,14 @@ def explained_variance(prediction: jax.Array, target: jax.Array) -> jax.Array:
     target: `[...]`.
 
   Returns:
-    A scalar at most 1; 0, as good as a constant, where the target does not vary and it is
-    undefined: a batch without any reward is no reason to stop.
+    A scalar at most 1; 0, as good as a constant, where the target's standard deviation is
+    at most 1e-4: a batch without any reward differs by rounding alone, and its ratio is noise.
 
   Raises:
     AssertionError: the shapes differ.
   """
   chex.assert_equal_shape([prediction, target])
   variance = jnp.var(target)
-  varies = variance > 0.0
+  varies = variance > ROUNDING**2
   ratio = jnp.var(target - prediction) / jnp.where(varies, variance, 1.0)
   return jnp.where(varies, 1.0 - ratio, 0.0)

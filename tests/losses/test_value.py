@@ -78,3 +78,8 @@ def test_huber_loss_worked_by_hand():
   np.testing.assert_array_equal(gradient, [0.5, -2.0, -2.0])
   with pytest.raises(ValueError, match="delta must be positive, got 0"):
     value.huber_value_loss(prediction, target, delta=0)
+
+
+def test_rounding_is_not_a_variance_to_explain():
+  target = jnp.asarray([1.0, 1.0 + 1e-6, 1.0 - 1e-6])
+  assert explained_variance(jnp.asarray([0.9, 1.1, 1.0]), target) == 0.0
