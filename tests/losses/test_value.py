@@ -82,4 +82,4 @@ def test_huber_loss_worked_by_hand():
 
 def test_rounding_is_not_a_variance_to_explain():
   target = jnp.asarray([1.0, 1.0 + 1e-6, 1.0 - 1e-6])
-  assert explained_variance(jnp.asarray([0.9, 1.1, 1.0]), target) == 0.0
+  assert value.explained_variance(jnp.asarray([0.9, 1.1, 1.0]), target) == 0.0
