@@ -101,7 +101,7 @@ def available_bytes() -> int | None:
   The least of what the kernel calls available and of what the control group leaves; its
   page cache counts as free.
   """
-  known = [_available_of_machine(), *map(_left_in_group, (_GROUP_V2, _GROUP_V1))]
+  known = [_available_of_machine(), *map(left_in_group, (_GROUP_V2, _GROUP_V1))]
   return min((each for each in known if each is not None), default=None)
 
 
@@ -123,7 +123,7 @@ def _available_of_machine() -> int | None:
   return None
 
 
-def _left_in_group(group: tuple[str, str, str, str]) -> int | None:
+def left_in_group(group: tuple[str, str, str, str]) -> int | None:
   """Returns what a control group's limit leaves, None where there is none."""
   directory, limit, use, cache = group
   try:

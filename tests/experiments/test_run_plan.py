@@ -13,11 +13,14 @@ from agents.interface import ActorOutput
 from agents.muzero.config import PUCTSearchConfig
 from environments.factory import environment_spec, make_environment
 from environments.levels import parse_levels
+from experiments import machine
+from experiments.command_line import run_command
 from experiments.errors import UsageError
 from experiments.memory_items import MemoryItem
+from experiments.options import guarded
 from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS, make_agent
-from experiments.run_memory import Room, check_memory
+from experiments.run_memory import Room, check_memory, with_train_state
 from experiments.run_plan import plan_run, spec_of, to_mapping
 from replay.interface import Sequences, Trajectory
 from replay.plan import leaf_specs
@@ -280,3 +283,61 @@ def test_the_plan_as_json_is_plain():
   mapping = json.loads(json.dumps(to_mapping(plan), allow_nan=False))
   assert mapping["updates"] == sum(phase["updates"] for phase in mapping["phases"]) == 15568
   assert mapping["simulations"] == 8 * (1_000_448 + 13 * 32 * 15568)
+
+
+class TestCommand:
+  """`procplan train`, with and without `--plan`."""
+
+  def arguments(self, directory, *more):
+    return ["train", "--agent", "muzero", "--preset", "smoke", "--out", str(directory), *more]
+
+  def test_a_plan_is_printed_and_nothing_is_started(self, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert guarded(run_command, self.arguments(out, "--plan")) == 0
+    shown = capsys.readouterr().out
+    for text in (
+      "4,096 environment steps (frames) in 16 turns of 256; 24 updates on 768 samples",
+      "5,824 searches (4,096 acting, 1,728 reanalysing) x 2 simulations = 11,648 model steps",
+      "72 positions (reanalysing) x 7,404 bytes",
+      "replay: 4,096 frames, raw 48.0 MiB",
+      "45,253 parameters",
+      "--calibrate",
+    ):
+      assert text in shown
+    assert not out.exists()
+
+  @pytest.mark.parametrize("more", [[], ["--plan"]])
+  def test_what_does_not_fit_is_refused_before_anything_is_made(
+    self, more, tmp_path, capsys, monkeypatch
+  ):
+    monkeypatch.setattr(machine, "available_bytes", lambda: 32 * 2**20)
+    out = tmp_path / "run"
+    assert guarded(run_command, self.arguments(out, *more)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "available: model: replay, frames 48.0 MiB = 4,096 frames x 12,288 bytes" in error
+    assert not out.exists()
+
+
+def test_the_train_state_is_what_is_allocated():
+  """Two sets of parameters, two moments, counters; and on each of two devices."""
+  config = make_preset("smoke", "muzero")
+  agent = make_agent(config.agent, spec_of(config), total_environment_steps=4096)
+  state = jax.eval_shape(agent.init, jax.random.key(0))
+  plan = with_train_state(plan_run(config), config, num_devices=2)
+  count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  assert plan.parameters == count
+  assert item(plan, "gradient") == 2 * 4 * count
+  assert 2 * 4 * 4 * count < item(plan, "train state") < 2 * (4 * 4 * count + 100)
+
+
+@pytest.mark.parametrize(
+  ("limit", "use", "left"), [("max", "10", None), ("1000", "700", 350), ("1000", "2000", 0)]
+)
+def test_a_control_groups_limit_counts(tmp_path, limit, use, left):
+  (tmp_path / "memory.max").write_text(f"{limit}\n")
+  (tmp_path / "memory.current").write_text(f"{use}\n")
+  (tmp_path / "memory.stat").write_text("anon 600\ninactive_file 50\n")
+  group = (str(tmp_path), "memory.max", "memory.current", "inactive_file")
+  assert machine.left_in_group(group) == left
+  assert machine.left_in_group((str(tmp_path / "none"), *group[1:])) is None
