@@ -10,7 +10,9 @@ import os
 from pathlib import Path
 import platform
 import subprocess
+import sys
 import time
+from typing import Any
 
 import jax
 
@@ -65,9 +67,9 @@ def claim_directory(config: ExperimentConfig, directory: Path) -> None:
 
 
 def record_run(directory: Path, command: Sequence[str]) -> None:
-  """Writes run.json; the starts of a resumed run are kept."""
+  """Writes run.json; the starts of a resumed run are kept, a damaged file is set aside."""
   path = directory / "run.json"
-  starts = json.loads(path.read_text())["starts"] if path.exists() else []
+  starts = _read_starts(path)
   commit, dirty = _git_commit()
   now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
   start = {"time": now, "commit": commit, "dirty": dirty, "process": os.getpid()}
@@ -86,6 +88,19 @@ def record_run(directory: Path, command: Sequence[str]) -> None:
     "starts": [*starts, start],
   }
   write_json(path, content)
+
+
+def _read_starts(path: Path) -> list[dict[str, Any]]:
+  try:
+    starts = json.loads(path.read_text())["starts"]
+    return [{"time": each["time"], **each} for each in starts]
+  except FileNotFoundError:
+    return []
+  except (ValueError, KeyError, TypeError) as error:
+    aside = path.with_name(f"{path.name}.damaged")
+    os.replace(path, aside)
+    print(f"{path} cannot be read ({error!r}); it is now {aside}", file=sys.stderr)
+    return []
 
 
 def _git_commit() -> tuple[str | None, bool | None]:

@@ -30,6 +30,8 @@ from experiments.plan import show_plan
 from experiments.run_task import check_config, make_task
 from experiments.studies.fields import parse_axis, vary
 from experiments.studies.filters import SUBSETS, filter_runs, parse_conditions, subset_conditions
+from experiments.studies.record import save_record
+from experiments.studies.registry import DEFAULT
 from experiments.studies.study import RunSpec, Study
 
 ENGINES = ("local", "ray", "slurm")
@@ -56,15 +58,20 @@ def main(arguments: Sequence[str]) -> int:
   if wants_help:
     print_help(parser, next(iter(study.agents.values())))
     return 0
-  directory = options.out or Path("runs") / f"sweep_{options.preset}"
+  what = "sweep" if options.study == DEFAULT else options.study
+  directory = options.out or Path("runs") / f"{what}_{options.preset}"
   processes = _count_processes(options, study, len(runs))
+  for run in runs:
+    check_config(run, directory / run.name)
   if options.plan:
-    for run in runs:
-      check_config(run, directory / run.name)
     show_plan(study, runs, directory=directory, processes=processes, console=Console())
     if options.engine == "slurm":
       print("\n" + make_script(_tasks(runs, directory), directory, _resources(options)), end="")
     return 0
+  try:
+    save_record(study, runs, directory, name=options.study, preset=options.preset)
+  except OSError as error:
+    raise UsageError(f"--out {directory}: {error}") from None
   if options.engine == "slurm":
     return submit_array(runs, directory, _resources(options))
   return compare(runs, directory, engine=make_engine(options, processes))
@@ -89,7 +96,7 @@ def make_parser() -> OptionParser:
     help="only these runs: keys are agent, game, levels, seed and any field; * stands for anything",
   )
   add("--subset", metavar="NAME", action="append", help=f"a named filter: {_subsets()}")
-  add("--out", metavar="DIRECTORY", type=Path, help="by default runs/sweep_PRESET")
+  add("--out", metavar="DIRECTORY", type=Path, help="by default runs/sweep_PRESET or STUDY_PRESET")
   add("--engine", metavar="NAME", default="local", help=", ".join(ENGINES))
   add(
     "--processes",

@@ -62,8 +62,10 @@ def vary(study: Study, axes: Sequence[Axis], *, override: Override) -> Study:
     return study
   names = [_short_name(field, fields) for field in fields]
   agents: dict[str, ExperimentConfig] = {}
+  labels: dict[tuple[str, tuple[str, ...]], str] = {}
+  points = list(itertools.product(*(axis.values for axis in axes)))
   for label, config in study.agents.items():
-    for point in itertools.product(*(axis.values for axis in axes)):
+    for point in points:
       values = dict(zip(fields, point, strict=True))
       changed = _set(label, config, values, override=override)
       said = [f"+{n}={_said(changed, f, values[f])}" for n, f in zip(names, fields, strict=True)]
@@ -71,7 +73,22 @@ def vary(study: Study, axes: Sequence[Axis], *, override: Override) -> Study:
       if new in agents:
         raise UsageError(f"--set names {''.join(said)[1:]} more than once")
       agents[new] = changed
-  return dataclasses.replace(study, agents=agents, steps_per_second={})
+      labels[label, point] = new
+  return dataclasses.replace(
+    study,
+    agents=agents,
+    steps_per_second={},
+    contrasts=tuple(
+      dataclasses.replace(each, before=labels[each.before, point], after=labels[each.after, point])
+      for each in study.contrasts
+      for point in points
+      if each.before in study.agents and each.after in study.agents
+    ),
+    figures={
+      title: tuple(labels[x, p] for x in shown if x in study.agents for p in points)
+      for title, shown in study.figures.items()
+    },
+  )
 
 
 def _set(

@@ -17,7 +17,7 @@ from experiments.engines.slurm_array import (
   write_script,
 )
 from experiments.errors import UsageError
-from experiments.options import guarded
+from experiments.options import guarded, override_fields
 from experiments.presets import make_preset
 from experiments.processes import MAX_RETRIES
 from experiments.run_list import read_run_list
@@ -30,7 +30,7 @@ from experiments.studies.filters import (
   parse_conditions,
   subset_conditions,
 )
-from experiments.studies.study import Study
+from experiments.studies.study import Contrast, Study
 from experiments.sweep import make_parser, make_runs
 
 
@@ -354,3 +354,17 @@ class TestSlurm:
     return subprocess.run(
       ["bash", str(script)], env=os.environ | variables, capture_output=True, text=True, timeout=60
     )
+
+
+def test_what_a_study_sets_against_one_another_is_multiplied_too():
+  contrast = Contrast("all", "change", before="a", after="b", note="")
+  gone = Contrast("all", "other", before="a", after="c", note="")
+  study = small_study(contrasts=(contrast, gone), figures={"both": ("a", "b", "c")})
+  varied = vary(
+    study,
+    [Axis("agent.hidden", ("8", "16"))],
+    override=lambda label, config, pairs: override_fields(config, pairs, parser=make_parser()),
+  )
+  pairs = [(each.before, each.after) for each in varied.contrasts]
+  assert pairs == [("a+hidden=8", "b+hidden=8"), ("a+hidden=16", "b+hidden=16")]
+  assert set(varied.figures["both"]) == set(varied.agents)

@@ -201,14 +201,21 @@ def judge(outcome: Outcome, path: Path, *, digests: dict[str, str]) -> tuple[str
   if which is None:
     return "WRONG STATE", True
   if which == "latest":
-    needed = "checkpoints" in path.parts or "replay" in path.parts
-    is_older = str(STEPS[0]) in path.parts or path.stem == str(STEPS[0])
-    return "not needed" if is_older or not needed else "not noticed", needed and not is_older
+    needed = is_of_latest(path)
+    return "not noticed" if needed else "not needed", needed
   told = f"checkpoint {STEPS[1]} is not used: " in outcome.said
   named = path.name in outcome.said
   if told and not named:
     return "fell back, named another", False  # of a manifest, the file that it is wrong about
   return "fell back, said why" if told else "fell back without a word", not told
+
+
+def is_of_latest(path: Path) -> bool:
+  """Whether a file is a part of the latest checkpoint: below its folder, or in its index."""
+  if str(STEPS[1]) in (path.stem, *path.parts):
+    return "checkpoints" in path.parts or "replay" in path.parts
+  index = path.with_name(f"{STEPS[1]}.json")
+  return path.suffix == ".shard" and path.name in index.read_text()
 
 
 def cases(run: Path, *, every: int) -> Iterator[tuple[Path, Callable]]:
