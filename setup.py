@@ -22,6 +22,7 @@ CORE = [
   "tensorboardX",
   "rich",
   "pillow",
+  "imageio-ffmpeg",  # for the ffmpeg that it ships; gym3, Procgen's, holds it at 0.3.0
 ]
 REPORT = ["matplotlib>=3.9", "rliable>=1.2", "pandas>=2.2,<3"]
 # The core of Ray; on Slurm a sweep needs nothing but Slurm.

@@ -16,6 +16,7 @@ COMMANDS = {
   "sweep": "a study over any fields, on this machine, a Ray cluster or Slurm",
   "status": "how the runs of a study stand",
   "evaluate": "evaluate a checkpoint",
+  "imagine": "show what a checkpoint's world model imagines, beside what came",
   "export": "write a checkpoint's parameters as a dm-haiku tree",
   "import": "make a run that starts from the parameters in a dm-haiku tree",
   "report": "write the report page of finished or unfinished runs",

@@ -37,7 +37,7 @@ LIGHT_COMMANDS = {
   f"experiments.{name}"
   for name in ("command_line", "options", "config", "presets", "registry", "errors")
 }
-COMMANDS = ("train", "compare", "evaluate", "report", "benchmark", "sweep")
+COMMANDS = ("train", "compare", "evaluate", "imagine", "report", "benchmark", "sweep")
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60

@@ -47,8 +47,12 @@ def planning_model(network: WorldModel, config: MuZeroConfig) -> PlanningModel:
 def acting_by_search(model: PlanningModel, search: SearchConfig) -> Acting:
   """Returns how to act by `search`."""
   return Acting(
-    sampled=functools.partial(_act, model, functools.partial(search_exploring, config=search)),
-    greedy=functools.partial(_act, model, functools.partial(search_greedily, config=search)),
+    sampled=functools.partial(
+      _act, model=model, search=functools.partial(search_exploring, config=search)
+    ),
+    greedy=functools.partial(
+      _act, model=model, search=functools.partial(search_greedily, config=search)
+    ),
   )
 
 
@@ -60,8 +64,8 @@ def acting_by_prior(model: PlanningModel) -> Acting:
     return most_likely_prior(model, params, latent)
 
   return Acting(
-    sampled=functools.partial(_act, model, sample_prior),
-    greedy=functools.partial(_act, model, greedily),
+    sampled=functools.partial(_act, model=model, search=sample_prior),
+    greedy=functools.partial(_act, model=model, search=greedily),
   )
 
 
@@ -111,9 +115,13 @@ def act_with(
 
 
 def _act(
-  model: PlanningModel, search: Callable[..., SearchResult], params, observation, key: jax.Array
+  params,
+  observation,
+  key: jax.Array,
+  *,
+  model: PlanningModel,
+  search: Callable[..., SearchResult],
 ) -> ActorOutput:
   latent = model.network.apply(params, observation, method=WorldModel.represent)
   result = search(model, params, latent, key)
-  extras = {"search_policy": result.policy, "value": result.value}
-  return ActorOutput(result.action, extras)
+  return ActorOutput(result.action, {"search_policy": result.policy, "value": result.value})

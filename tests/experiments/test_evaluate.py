@@ -18,14 +18,21 @@ from environments.config import EnvironmentConfig
 from environments.factory import make_environment
 from environments.levels import parse_levels
 from experiments import runner
-from experiments.checkpoint_evaluation import RESAMPLES, bootstrap_interval
 from experiments.config import ExperimentConfig, load_config, save_config
 from experiments.evaluate import main
+from experiments.evaluation_plan import LevelSet
+from experiments.evaluation_scores import (
+  RESAMPLES,
+  bootstrap_interval,
+  paired_gain,
+  stratified_interval,
+)
 from experiments.options import guarded
 from experiments.registry import make_agent
 from networks.config import ResNetConfig
 from training.checkpoint import Checkpoints
 from training.config import EvaluationConfig, TrainingConfig
+from training.episodes import Episode
 from training.learner import Learner
 from training.sharding import make_mesh
 
@@ -223,6 +230,8 @@ def test_csv_has_the_records_of_the_json_file(run, tmp_path):
       "level_set": evaluation["level_set"],
       "levels": evaluation["levels"],
       "policy": "sampled",
+      "search": "",
+      "simulations": "",
       "environment": str(episode["environment"]),
       "level_seed": str(episode["level_seed"]),
       "episode_return": str(episode["episode_return"]),
@@ -335,6 +344,8 @@ def test_a_checkpoint_of_another_agent_is_refused(copy, capsys, agent):
     (["--seed", "-1"], "--seed"),
     (["--json", "/no/such/directory/file.json"], "/no/such/directory"),
     (["--polic", "greedy"], "--polic"),
+    (["--simulations", "0", "2"], "does not plan"),
+    (["--search", "puct"], "does not plan"),
   ],
 )
 def test_wrong_options_get_one_line_and_exit_code_2(run, capsys, arguments, expected):
@@ -373,6 +384,36 @@ def test_bootstrap_interval():
   # Two values: a resample's mean is either, or with probability 1/2 their middle.
   assert bootstrap_interval(np.array([0.0, 1.0]), seed=0) == [0.0, 1.0]
   assert RESAMPLES >= 10_000
+
+
+def test_stratified_interval():
+  """Only the spread within levels counts: that between them is no uncertainty."""
+  generator = np.random.default_rng(0)
+  within = generator.normal(0, 2.0, (50, 40))
+  low, high = stratified_interval(within + 100 * np.arange(50)[:, None], seed=1)
+  centre = within.mean() + 100 * 24.5
+  half = 1.959964 * (within.var(axis=1).mean() / within.size) ** 0.5
+  assert low == pytest.approx(centre - half, abs=0.06 * half)
+  assert high == pytest.approx(centre + half, abs=0.06 * half)
+  assert stratified_interval(np.arange(5.0)[:, None], seed=0) is None
+  assert stratified_interval(np.tile(np.arange(5.0)[:, None], 3), seed=0) == [2.0, 2.0]
+
+
+def test_gains_are_of_pairs():
+  def episodes(returns, seeds):
+    return [
+      Episode(b, seed, x, 1, level_complete=False, timed_out=False)
+      for b, seed, x in zip((1, 0, 1, 0), seeds, returns, strict=True)
+    ]
+
+  levels = LevelSet("test", parse_levels("easy-all"))
+  before, after = episodes([5.0, 50.0, 7.0, 70.0], [1, 2, 3, 4]), episodes([8.0] * 4, [1, 2, 3, 4])
+  found = paired_gain(after, before, levels, seed=0)
+  assert found["gain"] == pytest.approx((3 - 42 + 1 - 62) / 4)
+  constant = paired_gain(episodes([6.0, 51.0, 8.0, 71.0], [1, 2, 3, 4]), before, levels, seed=0)
+  assert constant == {"gain": 1.0, "gain_interval": [1.0, 1.0]}
+  with pytest.raises(ValueError, match="same levels"):
+    paired_gain(episodes([8.0] * 4, [1, 2, 4, 3]), before, levels, seed=0)
 
 
 def test_help_does_not_import_jax():

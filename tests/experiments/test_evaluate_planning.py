@@ -1,0 +1,232 @@
+"""`procplan evaluate` with other searches than that of training, films and plots."""
+
+import json
+import subprocess
+
+import imageio_ffmpeg
+import jax
+import numpy as np
+from PIL import Image
+from planning_run import CONFIG, STEP, make_run
+import pytest
+
+from agents.model import make_world_model
+from environments.factory import environment_spec, make_environment
+from environments.levels import parse_levels
+from experiments.evaluate import main
+from experiments.options import guarded
+from experiments.registry import make_agent
+from networks.world_model import WorldModel
+from training.checkpoint_reader import CheckpointReader
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  return make_run(tmp_path_factory.mktemp("runs") / "planner")
+
+
+@pytest.fixture(scope="module")
+def evaluated(run, tmp_path_factory):
+  """One call that asks for nearly everything; its folder and its result."""
+  folder = tmp_path_factory.mktemp("evaluated")
+  arguments = [
+    run, "--policy", "greedy", "--simulations", 2, 0, "--levels", "train", "seeds:3,17,40",
+    "--environments", 4, "--episodes-per-environment", 2, "--json", folder / "all.json",
+    "--csv", folder / "episodes.csv", "--levels-csv", folder / "levels.csv",
+    "--plot", folder / "plot.svg", "--video", folder / "films", "--video-episodes", 1,
+  ]  # fmt: skip
+  assert main([str(each) for each in arguments]) == 0
+  (result,) = json.loads((folder / "all.json").read_text())["runs"]
+  return folder, result
+
+
+def restore_params(run):
+  """The parameters of the network, and the network."""
+  spec = environment_spec("catch", num_environments=8)
+  agent = make_agent(CONFIG.agent, spec, total_environment_steps=1024)
+  one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  wanted = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one),
+    jax.eval_shape(agent.init, jax.random.key(0)),
+  )
+  _, state = CheckpointReader(run / "checkpoints").restore_train_state(wanted)
+  network = make_world_model(CONFIG.agent.backbone, CONFIG.agent.model, num_actions=3)
+  return network, state.params
+
+
+def test_without_simulations_the_network_alone_plays(run, evaluated):
+  """By other code: the argument of the maximum of its policy head, in a plain loop."""
+  network, params = restore_params(run)
+  latent = jax.jit(lambda p, x: network.apply(p, x, method=WorldModel.represent))
+  head = jax.jit(lambda p, x: network.apply(p, x, method=WorldModel.predict).policy_logits)
+  row = evaluated[1]["evaluations"][0]
+  assert (row["level_set"], row["search"]) == ("train", {"kind": "none", "num_simulations": 0})
+  environment = make_environment(
+    "catch", levels=parse_levels("easy-20"), num_environments=4, seed=row["seed"]
+  )
+  expected = {b: [] for b in range(4)}
+  for _ in range(14):  # two games of seven steps
+    shown = environment.observe()
+    action = np.argmax(head(params, latent(params, shown.observation)), axis=-1)
+    environment.act(action.astype(np.int32))
+    after = environment.observe()
+    for b in np.flatnonzero(after.first):
+      expected[int(b)].append((int(shown.level_seed[b]), float(after.reward[b])))
+  played = {b: [] for b in range(4)}
+  for episode in row["episode_records"]:
+    played[episode["environment"]].append((episode["level_seed"], episode["episode_return"]))
+  assert played == expected
+
+
+def in_order(evaluation):
+  return sorted(evaluation["episode_records"], key=lambda episode: episode["environment"])
+
+
+def test_every_number_of_simulations_plays_the_same_levels(evaluated):
+  evaluations = evaluated[1]["evaluations"]
+  counts = [(each["search"]["num_simulations"], each["levels"]) for each in evaluations]
+  assert counts == [(n, name) for n in (0, 2) for name in ("easy-20", "easy-seeds:3,17,40")]
+  assert evaluations[2]["search"]["kind"] == "gumbel"
+  for raw, searched in zip(evaluations[:2], evaluations[2:], strict=True):
+    pairs = list(zip(in_order(raw), in_order(searched), strict=True))
+    assert all(a["level_seed"] == b["level_seed"] for a, b in pairs)
+    gains = [b["episode_return"] - a["episode_return"] for a, b in pairs]
+    assert searched["gain"] == pytest.approx(np.mean(gains))
+    assert raw["gain"] == 0
+    assert raw["gain_interval"] == [0, 0]
+    assert raw["episodes"] == searched["episodes"] == len(pairs)
+
+
+def test_listed_levels_are_played_equally_often(evaluated):
+  row = evaluated[1]["evaluations"][1]
+  assert (row["num_environments"], row["episodes_per_environment"]) == (3, 2)
+  assert row["level_seeds"] == [3, 17, 40]
+  seeds = sorted(episode["level_seed"] for episode in row["episode_records"])
+  assert seeds == [3, 3, 17, 17, 40, 40]
+  assert [each["level_seed"] for each in row["by_level"]] == [3, 17, 40]
+  assert [each["in_training"] for each in row["by_level"]] == [True, True, False]
+  assert row["levels_shared_with_training"] == 2
+  assert row["episodes_on_training_levels"] == 4
+  for each in row["by_level"]:
+    own = [e for e in row["episode_records"] if e["level_seed"] == each["level_seed"]]
+    assert each["episodes"] == len(own) == 2
+    assert each["success_rate"] == np.mean([e["level_complete"] for e in own])
+    assert each["episode_return"] == np.mean([e["episode_return"] for e in own])
+  # Greedy without noise in a game without chance: nothing varies within a level.
+  assert row["episode_return_interval"] == [pytest.approx(row["episode_return"])] * 2
+
+
+def test_values_are_calibrated_against_returns(evaluated):
+  """Catch pays once, at the end: G at step t of 7 is gamma^(6 - t) times the return."""
+  for row in evaluated[1]["evaluations"]:
+    gamma = CONFIG.agent.discount
+    mean = np.mean([gamma ** (6 - t) for t in range(7)]) * row["episode_return"]
+    assert row["value_mean"] - row["value_bias"] == pytest.approx(mean)
+
+
+def test_files_of_episodes_and_levels(evaluated):
+  folder, result = evaluated
+  lines = (folder / "episodes.csv").read_text().splitlines()
+  assert len(lines) == 1 + sum(each["episodes"] for each in result["evaluations"])
+  assert ",search,simulations," in lines[0]
+  assert ",greedy,gumbel,2," in lines[-1]
+  lines = (folder / "levels.csv").read_text().splitlines()
+  assert len(lines) == 1 + sum(len(each["by_level"]) for each in result["evaluations"])
+
+
+def test_the_plot_has_a_mark_for_every_number(evaluated):
+  text = (evaluated[0] / "plot.svg").read_text()
+  assert text.startswith("<?xml")
+  assert "</svg>" in text
+
+
+def test_films_show_the_episodes(evaluated):
+  for each in evaluated[1]["evaluations"]:
+    mp4, gif = each["films"]
+    first = next(e for e in each["episode_records"] if e["environment"] == 0)
+    assert f"level-{first['level_seed']}." in mp4
+    with Image.open(gif) as image:
+      assert image.n_frames >= 7
+      assert image.size == (960, 544)
+    raw = decode(mp4)
+    assert raw.shape == (7 + 15, 544, 960, 3)
+    # Catch's first frame: the ball is white on black, in the top row, column s mod 8.
+    board = raw[0, 16 : 16 + 512, 16 : 16 + 512].reshape(8, 64, 8, 64, 3).mean((1, 3, 4))
+    assert int(np.argmax(board[0])) == first["level_seed"] % 8
+    assert board[0].max() > 240
+    assert board[1:7].max() < 20
+
+
+def decode(path):
+  command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path)]
+  command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+  raw = subprocess.run(command, capture_output=True, check=True).stdout
+  return np.frombuffer(raw, np.uint8).reshape(-1, 544, 960, 3)
+
+
+def test_by_default_it_searches_as_in_training(run, tmp_path, capsys):
+  path = tmp_path / "e.json"
+  arguments = [str(run), "--levels", "train", "--episodes-per-environment", "1"]
+  assert main([*arguments, "--json", str(path)]) == 0
+  row = json.loads(path.read_text())["runs"][0]["evaluations"][0]
+  assert (row["search"]["kind"], row["search"]["num_simulations"]) == ("gumbel", 3)
+  assert "gumbel 3" in capsys.readouterr().out
+  assert main([*arguments, "--search", "puct", "--json", str(path)]) == 0
+  row = json.loads(path.read_text())["runs"][0]["evaluations"][0]
+  assert (row["search"]["kind"], row["search"]["num_simulations"]) == ("puct", 3)
+  assert row["search"]["pb_c_init"] == 1.25
+
+
+def test_runs_side_by_side_give_what_they_give_one_after_the_other(run, tmp_path, capsys):
+  other = make_run(tmp_path / "another")
+  arguments = [str(run), str(other), "--levels", "train", "seeds:1-2", "--simulations", "0"]
+  results, shown = [], []
+  for processes in ("1", "2"):
+    path = tmp_path / f"{processes}.json"
+    assert main([*arguments, "--processes", processes, "--json", str(path)]) == 0
+    results.append(json.loads(path.read_text())["runs"])
+    shown.append(capsys.readouterr().out)
+  assert [each["run"] for each in results[0]] == [str(run), str(other)]
+  for one, two in zip(*results, strict=True):
+    one.pop("devices"), two.pop("devices")
+    assert one == two
+  assert shown[0].count("planner") == shown[1].count("planner") == 1
+  assert shown[1].index("planner") < shown[1].index("another")
+
+
+def test_a_run_that_is_refused_side_by_side_is_refused_in_its_own_words(run, tmp_path, capsys):
+  other = make_run(tmp_path / "another")
+  damaged = next((other / "checkpoints" / "steps" / str(STEP) / "train_state").rglob("*_METADATA"))
+  damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
+  arguments = [str(run), str(other), "--levels", "train", "--simulations", "0"]
+  assert guarded(main, [*arguments, "--processes", "2"]) == 2
+  errors = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+  assert len(errors) == 1
+  assert "damaged" in errors[0]
+
+
+@pytest.mark.parametrize(
+  ("arguments", "expected"),
+  [
+    (["--simulations", "-1"], "--simulations"),
+    (["--simulations", "2", "2"], "different numbers"),
+    (["--search", "gumbell"], "Did you mean 'gumbel'?"),
+    (["--plot", "x.svg"], "at least two"),
+    (["--plot", "x.pdf", "--simulations", "0", "2"], ".svg or .png"),
+    (["--video-episodes", "3"], "--video DIR"),
+    (["--video-episodes", "0", "--video", "v"], "at least 1"),
+    (["--processes", "0"], "--processes"),
+    (["--levels", "seeds:3,3"], "names level 3 twice"),
+    (["--levels", "seeds:"], "must be seeds:LIST"),
+    (["--levels", "seeds:4", "--environments", "3"], "--environments has no effect"),
+  ],
+)
+def test_wrong_options_get_one_line_and_exit_code_2(
+  run, tmp_path, monkeypatch, capsys, arguments, expected
+):
+  monkeypatch.chdir(tmp_path)
+  assert guarded(main, [str(run), *arguments]) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert expected in line
