@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from agents.q_learning.config import QNetworkConfig, ScalarHeadsConfig
 from experiments.config import ExperimentConfig
 from experiments.errors import UsageError
 from experiments.registry import agent_name
@@ -16,6 +17,7 @@ from networks.haiku_names import (
   actor_critic_names,
   phasic_names,
   planning_names,
+  q_network_names,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +50,15 @@ def _planning_names(agent: Any, spec: "EnvironmentSpec") -> Names:
 
 
 def _action_value_names(agent: Any, spec: "EnvironmentSpec") -> Names:
-  return action_value_names(agent.backbone, _world_model_sizes(agent, spec))
+  heads = ("value",) if agent.action_value == "direct" else ("value", "reward")
+  model = _world_model_sizes(agent, spec)
+  if isinstance(agent.heads, ScalarHeadsConfig):
+    model = model._replace(num_value_atoms=1, num_reward_atoms=1)
+  if isinstance(agent.network, QNetworkConfig):
+    sizes = ActorCriticSizes(spec.observation_shape, spec.num_actions, agent.network.hidden)
+    outputs = {"value": model.num_value_atoms, "reward": model.num_reward_atoms}
+    return q_network_names(agent.backbone, sizes, heads={head: outputs[head] for head in heads})
+  return action_value_names(agent.backbone, model, heads=heads)
 
 
 _NAMES: MappingProxyType[str, Callable[[Any, Any], Names]] = MappingProxyType(

@@ -6,6 +6,7 @@ in `__init__` are called, with the names given here; neither library is imported
 """
 
 from collections.abc import Mapping
+import math
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -142,7 +143,7 @@ def head_names(place: Place, *, features: int, outputs: int) -> Names:
 
 
 class ActorCriticSizes(NamedTuple):
-  """What settles an actor-critic's parameters beside its backbones."""
+  """What settles an actor-critic's or a Q-network's parameters beside its backbones."""
 
   observation_shape: tuple[int, int, int]  # (H, W, C)
   num_actions: int  # A
@@ -213,8 +214,11 @@ class WorldModelSizes(NamedTuple):
   num_reward_atoms: int  # M of the reward head
 
 
-def action_value_names(config: BackboneConfig, sizes: WorldModelSizes) -> Names:
-  """Returns the table of the world model without its policy, as Q-learning has it."""
+def action_value_names(
+  config: BackboneConfig, sizes: WorldModelSizes, *, heads: tuple[str, ...] = ("value", "reward")
+) -> Names:
+  """Returns the table of the world model with these heads, as Q-learning has it."""
+  outputs = {"value": sizes.num_value_atoms, "reward": sizes.num_reward_atoms}
   place = Place("world_model")
   shape = latent_shape(config, sizes.observation_shape)
   return (
@@ -224,9 +228,29 @@ def action_value_names(config: BackboneConfig, sizes: WorldModelSizes) -> Names:
       frame_channels=sizes.observation_shape[2],
     ),
     *_dynamics_names(place.child("dynamics", "dynamics"), sizes, channels=shape[2]),
-    *_prediction_names(place, "value", sizes, shape=shape, outputs=sizes.num_value_atoms),
-    *_prediction_names(place, "reward", sizes, shape=shape, outputs=sizes.num_reward_atoms),
+    *(
+      parameter
+      for head in heads
+      for parameter in _prediction_names(place, head, sizes, shape=shape, outputs=outputs[head])
+    ),
   )
+
+
+def q_network_names(
+  config: BackboneConfig, sizes: ActorCriticSizes, *, heads: Mapping[str, int]
+) -> Names:
+  """Returns the table of `QNetwork`, in Haiku `q_network`; heads: M of each by name."""
+  place = Place("q_network")
+  frame_channels = sizes.observation_shape[2]
+  names = backbone_names(
+    place.child("representation", "representation"), config, frame_channels=frame_channels
+  )
+  flat = math.prod(latent_shape(config, sizes.observation_shape))
+  names += place.child("linear", "features").weights((flat, sizes.hidden))
+  for head, outputs in heads.items():
+    own = place.child(f"{head}_head", f"{head}_head")
+    names += head_names(own, features=sizes.hidden, outputs=sizes.num_actions * outputs)
+  return names
 
 
 def planning_names(config: BackboneConfig, sizes: WorldModelSizes) -> Names:

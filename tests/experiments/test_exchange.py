@@ -17,7 +17,7 @@ from agents.model import ModelConfig
 from agents.muzero.config import GumbelSearchConfig, MuZeroConfig
 from agents.ppg.config import PPGConfig
 from agents.ppo.config import PPOConfig
-from agents.q_learning.config import QLearningConfig
+from agents.q_learning.config import QLearningConfig, QNetworkConfig, ScalarHeadsConfig
 from agents.sequences import SequenceConfig
 from environments.config import EnvironmentConfig
 from environments.factory import make_environment
@@ -30,7 +30,7 @@ from experiments.haiku_parameters import parameter_names
 from experiments.options import guarded
 from experiments.registry import AGENTS, make_agent
 from losses.categorical_support import CategoricalSupport
-from networks.config import ImpalaConfig, ResNetConfig
+from networks.config import ImpalaConfig, NatureCNNConfig, ResNetConfig
 from networks.haiku_bridge import to_flax
 from training.checkpoint import Checkpoints
 from training.checkpoint_reader import CheckpointReader
@@ -42,7 +42,7 @@ SUPPORT = CategoricalSupport(low=-2.0, high=2.0, num_atoms=5)
 MODEL = ModelConfig(
   head_channels=2, hidden=4, value_support=SUPPORT, reward_support=SUPPORT, dynamics_blocks=1
 )
-SEQUENCES = SequenceConfig(batch_size=8, capacity=2048, min_size=64)
+SEQUENCES = SequenceConfig(batch_size=8, capacity=2048, min_size=144)
 
 AGENT_CONFIGS = {
   "ppo": PPOConfig(
@@ -69,6 +69,21 @@ AGENT_CONFIGS = {
   ),
   "q_learning": QLearningConfig(backbone=BACKBONE, model=MODEL, sequences=SEQUENCES),
 }
+# Further forms of Q-learning's network, down to a usual DQN's.
+FORMS = {
+  "dqn": QLearningConfig(
+    backbone=NatureCNNConfig((4, 3), (2, 1), (3, 4)), model=MODEL, sequences=SEQUENCES,
+    network=QNetworkConfig(hidden=8), heads=ScalarHeadsConfig(), action_value="direct",
+  ),
+  "dqn, two categorical heads": QLearningConfig(
+    backbone=NatureCNNConfig((4, 3), (2, 1), (3, 4)), model=MODEL, sequences=SEQUENCES,
+    network=QNetworkConfig(hidden=8),
+  ),
+  "scalar model step": QLearningConfig(
+    backbone=BACKBONE, model=MODEL, sequences=SEQUENCES, heads=ScalarHeadsConfig(),
+    action_value="direct",
+  ),
+}  # fmt: skip
 
 
 def experiment(agent, **fields):
@@ -460,3 +475,17 @@ def test_help_is_light(command):
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert done.stdout.splitlines()[-1] == "set()"
   assert f"usage: procplan {command}" in done.stdout
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_q_learning_has_its_table(form):
+  """Names and shapes are those of the parameters that the agent makes."""
+  config = dataclasses.replace(experiment("q_learning"), agent=FORMS[form])
+  spec = spec_of(config)
+  agent = make_agent(config.agent, spec, total_environment_steps=10**6)
+  params = jax.eval_shape(agent.init, jax.random.key(0)).params["params"]
+  made = {
+    tuple(key.key for key in path): x.shape
+    for path, x in jax.tree_util.tree_leaves_with_path(params)
+  }
+  assert {each.path: each.shape for each in parameter_names(config, spec)} == made

@@ -254,3 +254,27 @@ class WorldModel(hk.Module):
     """Reward and next value of one model step; asks for no policy."""
     latent = min_max_scaled(self.dynamics(min_max_scaled(self.representation(frames)), action))
     return self.predict("reward", latent), self.predict("value", latent)
+
+  def direct_value(self, frames, action):
+    """The value after one model step; asks for no reward."""
+    latent = min_max_scaled(self.dynamics(min_max_scaled(self.representation(frames)), action))
+    return self.predict("value", latent)
+
+
+class QNetwork(hk.Module):
+  """Mnih et al. 2015: a hidden layer behind the convolutions, and outputs for every action."""
+
+  def __init__(self, make_backbone, num_actions, hidden, heads, *, name="q_network"):
+    super().__init__(name)
+    self.num_actions = num_actions
+    self.representation = make_backbone("representation")
+    self.linear = hk.Linear(hidden, name="linear")
+    self.heads = [
+      hk.Linear(num_actions * size, name=f"{what}_head") for what, size in heads.items()
+    ]
+
+  def __call__(self, frames):
+    hidden = jax.nn.relu(self.linear(hk.Flatten()(self.representation(frames))))
+    return tuple(
+      jnp.stack(jnp.split(head(hidden), self.num_actions, axis=1), axis=1) for head in self.heads
+    )

@@ -41,8 +41,10 @@ from networks.haiku_names import (
   latent_shape,
   phasic_names,
   planning_names,
+  q_network_names,
 )
 from networks.initialisers import row_normalised_trunk
+from networks.q_network import QNetwork
 from networks.world_model import WorldModel
 
 TOLERANCES = {"float64": 1e-11, "float32": 2e-5}
@@ -184,6 +186,32 @@ def action_value_case(config: BackboneConfig) -> Case:
   )
 
 
+def direct_value_case(config: BackboneConfig) -> Case:
+  """A model step whose value head alone says Q."""
+  model = flax_world_model(config, SIZES)
+  return Case(
+    names=action_value_names(config, SIZES, heads=("value",)),
+    haiku=lambda x, action: haiku_world_model(config, SIZES).direct_value(x, action),
+    flax=lambda *inputs: model.apply(*inputs, method=WorldModel.value_parts),
+    inputs=(frames(), np.array([1, 3], np.int32)),
+  )
+
+
+def q_network_case(config: BackboneConfig, heads: dict[str, int]) -> Case:
+  model = QNetwork(config, 7, num_actions=3, num_value_outputs=2, num_reward_outputs=4)
+
+  def outputs(module, x):
+    latent = module.represent(x)
+    return tuple(getattr(module, head)(latent) for head in heads)
+
+  return Case(
+    names=q_network_names(config, ActorCriticSizes(FRAME, 3, 7), heads=heads),
+    haiku=lambda x: oracle.QNetwork(haiku_backbone(config), 3, 7, heads)(x),
+    flax=lambda variables, x: model.apply(variables, x, method=outputs),
+    inputs=(frames(),),
+  )
+
+
 def head_case(head: nn.Module, outputs: int, dtype: str) -> Case:
   def haiku(features):
     logits = hk.Linear(outputs, name="head")(features)
@@ -213,6 +241,15 @@ CASES: dict[str, Callable[[str], Case]] = {
   },
   "action values, resnet": lambda dtype: action_value_case(
     in_dtype(RESNETS["one-stem-convolution"], dtype)
+  ),
+  "direct value, resnet": lambda dtype: direct_value_case(
+    in_dtype(RESNETS["one-stem-convolution"], dtype)
+  ),
+  "q-network, one head": lambda dtype: q_network_case(
+    in_dtype(NATURES["three-convolutions"], dtype), {"value": 2}
+  ),
+  "q-network, two heads": lambda dtype: q_network_case(
+    in_dtype(NATURES["two-convolutions"], dtype), {"value": 2, "reward": 4}
   ),
   "policy head": lambda dtype: head_case(heads.PolicyHead(4), 4, dtype),
   "scalar head": lambda dtype: head_case(heads.ScalarHead(), 1, dtype),
