@@ -5,7 +5,8 @@ checksums beside it, written last, makes it count, and makes a damaged file know
 anything is loaded. Nothing in a checkpoint is executed when it is read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import hashlib
 import json
 import logging
@@ -102,6 +103,18 @@ def _arrays_by_path(tree: Any) -> dict[str, str]:
   }
 
 
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+  """Orbax logs the traceback of each of its threads, and then raises the error all the same."""
+  log = logging.getLogger("absl")
+  level = log.level
+  log.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    log.setLevel(level)
+
+
 class Checkpoints:
   """The checkpoints of one run directory."""
 
@@ -133,15 +146,16 @@ class Checkpoints:
     host = {name: np.asarray(value) for name, value in snapshot.host.items()}
     shapes = {name: [list(value.shape), str(value.dtype)] for name, value in host.items()}
     try:
-      written = self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          train_state=ocp.args.StandardSave(snapshot.train_state),
-          # Orbax refuses arrays without entries; their shape says all.
-          host=ocp.args.StandardSave({name: x for name, x in host.items() if x.size}),
-          counters=ocp.args.JsonSave({"counters": dict(snapshot.counters), "host": shapes}),
-        ),
-      )
+      with _quiet_orbax():
+        written = self._manager.save(
+          step,
+          args=ocp.args.Composite(
+            train_state=ocp.args.StandardSave(snapshot.train_state),
+            # Orbax refuses arrays without entries; their shape says all.
+            host=ocp.args.StandardSave({name: x for name, x in host.items() if x.size}),
+            counters=ocp.args.JsonSave({"counters": dict(snapshot.counters), "host": shapes}),
+          ),
+        )
       if not written:
         raise ValueError(f"there is one at step {self._manager.latest_step()} already")
       write_json(self._manifest(step), _checksums(self._step_directory(step)))

@@ -248,7 +248,7 @@ def test_a_step_that_is_not_the_latest_is_refused_aloud(directory, step):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("limit", [0, 200, 1200])
-def test_a_full_disk_is_told_and_loses_nothing(directory, limit):
+def test_a_full_disk_is_told_and_loses_nothing(directory, limit, caplog):
   """The system refuses to let any file grow past a limit, as a full disk would."""
   checkpoints = Checkpoints(directory, keep=2)
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -259,6 +259,7 @@ def test_a_full_disk_is_told_and_loses_nothing(directory, limit):
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
   checkpoints.close()
+  assert [record.getMessage() for record in caplog.records if record.exc_info] == []  # tracebacks
   for step in (200, 100):
     checkpoints = Checkpoints(directory, keep=2)
     _, snapshot = checkpoints.restore(make_state(0), step=step)
