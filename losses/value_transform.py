@@ -144,4 +144,5 @@ def fraction_outside(x: jax.Array, support: CategoricalSupport) -> jax.Array:
     A scalar in [0, 1]: how many h(x) lie outside [low, high] or are nan.
   """
   y = transform(x, epsilon=support.epsilon)
-  return 1.0 - jnp.mean(((y >= support.low) & (y <= support.high)).astype(jnp.float32))
+  inside = (y >= support.low) & (y <= support.high)
+  return jnp.mean(1.0 - inside.astype(jnp.float32))  # exactly 0 where all are inside

@@ -187,6 +187,8 @@ def test_fraction_outside_makes_clamping_visible():
   # outside: 79, -3.1, nan, 1e6
   assert value_transform.fraction_outside(x, NARROW) == 0.5
   assert value_transform.fraction_outside(x[0, :2], NARROW) == 0.0
+  # 49 x (1 / 49) is not 1 in float32: a share taken from 1 would be above or below 0.
+  assert value_transform.fraction_outside(jnp.zeros(49), NARROW) == 0.0
 
 
 def test_shapes_are_checked():
