@@ -1,6 +1,6 @@
 """What an agent's settings amount to, in counts: nothing is built and no JAX is needed.
 
-Every agent's config answers `workload(spec)`; the plan of a run is made of it.
+Every agent's config answers `workload(spec, num_devices=...)`; the plan of a run is made of it.
 """
 
 from collections.abc import Mapping

@@ -123,7 +123,7 @@ def plan_run(config: ExperimentConfig, *, num_devices: int = 1) -> RunPlan:
       the run ends before anything is learnt; the message has the arithmetic.
   """
   spec = spec_of(config)
-  work = config.agent.workload(spec)
+  work = config.agent.workload(spec, num_devices=num_devices)
   check_batches(work, num_devices=num_devices)
   steps_per_turn = work.rollout_length * spec.num_environments
   turns = math.ceil(config.training.total_environment_steps / steps_per_turn)

@@ -12,7 +12,7 @@ from experiments import machine
 from experiments.config import ExperimentConfig, to_mapping
 from experiments.measured_loop import Repeat, build_parts, open_environment, run_loop
 from experiments.registry import agent_name
-from experiments.runner import check_devices
+from experiments.runner import plan_here
 from experiments.stage_clock import NOTHING, Compilation, Spent, StageClock
 
 ALONE = "environment alone"
@@ -31,10 +31,10 @@ def measure(config: ExperimentConfig, *, repeats: int) -> dict[str, Any]:
     Machine, stages, compiled functions and memory as plain values, ready for JSON.
 
   Raises:
-    UsageError: a batch does not divide over the devices.
+    UsageError: it does not fit in memory, or a batch does not divide over the devices.
     NonFiniteError: as in training.
   """
-  check_devices(config, num_devices=len(jax.devices()))
+  plan_here(config)
   facts = machine.describe() | {"devices": [str(device) for device in jax.devices()]}
   before = machine.peak_resident_bytes()
   with contextlib.ExitStack() as stack:

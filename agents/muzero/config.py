@@ -147,17 +147,21 @@ class MuZeroConfig:
     """Raises ValueError if replay cannot hold a sequence of every environment."""
     self.sequences.check_capacity(num_environments)
 
-  def workload(self, spec: EnvironmentSpec) -> Workload:
-    """Returns what these settings amount to in such environments."""
+  def workload(self, spec: EnvironmentSpec, *, num_devices: int = 1) -> Workload:
+    """Returns what these settings amount to in such environments, over all devices.
+
+    Each device rounds its own part of `reanalyse_fraction` and cuts its own chunks.
+    """
     sequences = self.sequences
     rows = sequences.starts + sequences.unroll_steps
-    columns = reanalysed_sequences(self.reanalyse_fraction, sequences.sequences_per_batch)
+    part = sequences.sequences_per_batch // num_devices
+    columns = reanalysed_sequences(self.reanalyse_fraction, part)
     chunk = rows_per_chunk(rows, columns, limit=self.search_batch)
     phase = PhaseWork(
       name="model",
       source=sequences.request(),
-      searches=rows * columns,
-      searched_at_once=chunk * columns,
+      searches=num_devices * rows * columns,
+      searched_at_once=num_devices * chunk * columns,
     )
     latent = math.prod(self.backbone.latent_shape(spec.observation_shape))
     gumbel = isinstance(self.search, GumbelSearchConfig)

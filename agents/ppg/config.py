@@ -133,8 +133,9 @@ class PPGConfig:
       f"0 or a common divisor of a minibatch's {sizes[0]} steps and an auxiliary one's {sizes[1]}",
     )
 
-  def workload(self, spec: EnvironmentSpec) -> Workload:
-    """Returns what these settings amount to in such environments."""
+  def workload(self, spec: EnvironmentSpec, *, num_devices: int = 1) -> Workload:
+    """Returns what these settings amount to in such environments, over all devices."""
+    del num_devices  # the counts are the same over any number
     epochs = {"policy": self.policy_epochs}
     if self.policy_epochs != self.value_epochs:
       epochs = {"value": self.value_epochs, "policy": self.policy_epochs}

@@ -95,8 +95,9 @@ class PPOConfig:
       f"0 or a divisor of a minibatch's {minibatch} steps",
     )
 
-  def workload(self, spec: EnvironmentSpec) -> Workload:
-    """Returns what these settings amount to in such environments."""
+  def workload(self, spec: EnvironmentSpec, *, num_devices: int = 1) -> Workload:
+    """Returns what these settings amount to in such environments, over all devices."""
+    del num_devices  # the counts are the same over any number
     phase = PhaseWork(
       name="policy",
       source=Rollouts(1),

@@ -166,8 +166,9 @@ class QLearningConfig:
     """Raises ValueError if replay cannot hold a sequence of every environment."""
     self.sequences.check_capacity(num_environments)
 
-  def workload(self, spec: EnvironmentSpec) -> Workload:
-    """Returns what these settings amount to in such environments."""
+  def workload(self, spec: EnvironmentSpec, *, num_devices: int = 1) -> Workload:
+    """Returns what these settings amount to in such environments, over all devices."""
+    del num_devices  # the counts are the same over any number
     return Workload(
       rollout_length=self.rollout_length,
       record=frame_record(spec),

@@ -261,6 +261,18 @@ def test_batches_must_divide_over_the_devices():
     plan_run(make_preset("smoke", "muzero"), num_devices=3)
 
 
+def test_every_device_rounds_its_own_part_of_the_fraction():
+  """Of 8 sequences .3 are 3; on each of 4 devices .3 of 2 are 1, so 4 together."""
+  config = make_preset("smoke", "muzero")
+  agent = dataclasses.replace(config.agent, reanalyse_fraction=0.3)
+  config = dataclasses.replace(config, agent=agent)
+  for devices, columns in ((1, 3), (4, 4)):
+    plan = plan_run(config, num_devices=devices)
+    assert plan.reanalysing_searches == 24 * 9 * columns
+    tree = agent.workload(spec_of(config)).tree_bytes
+    assert item(plan, "search trees") == tree * 9 * columns
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 def test_learning_early_changes_no_work_for_a_step(agent):
   config = make_preset("laptop", agent)
