@@ -7,6 +7,7 @@ code, the interpreter and the study's directory under the same paths (a shared d
 from collections.abc import Mapping
 import contextlib
 import os
+from pathlib import Path
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from experiments.errors import EXIT_FAILED, UsageError
 KILLED = -9
 KILL_SECONDS = 10.0
 OBJECT_STORE_BYTES = 100 * 2**20  # near the smallest that Ray takes: nothing is stored
+TOKEN = Path.home() / ".ray" / "auth_token"
 NICENESS = "RAY_worker_niceness"  # Ray itself takes 15: behind everything else on the machine
 # Whatever its name says: with 0, Ray 2.60 listens on 127.0.0.1 alone, on Linux, too.
 LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -96,6 +98,8 @@ class RayEngine:
     if self._address is None:
       os.environ[LOOPBACK_ONLY] = "0"
       os.environ[NICENESS] = "0"
+    elif TOKEN.exists():  # what `ray start` goes by, and ray.init with an address does not
+      os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
       import ray
     except ImportError:

@@ -34,9 +34,18 @@ on() {  # a step on one node, beside the others
   run srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" "$@"
 }
 
+quietly() {  # a command that prints what no log should have
+  if [ "${DRY_RUN:-0}" = 1 ]; then run "$@"; else "$@" > /dev/null; fi
+}
+
 beside() {  # a command that goes on while the script does
   if [ "${DRY_RUN:-0}" = 1 ]; then "$@"; else "$@" & fi
 }
+
+# Whoever can reach the ports could run code on the cluster, were there no token. It is kept in
+# ~/.ray, on the disk that the nodes share.
+export RAY_AUTH_MODE=token
+[ -s ~/.ray/auth_token ] || quietly ray get-auth-token --generate
 
 ray_start=(ray start --block --disable-usage-stats --num-cpus "${SLURM_CPUS_PER_TASK:-16}")
 beside on "$HEAD" "${ray_start[@]}" --head --include-dashboard=false --port "$PORT"

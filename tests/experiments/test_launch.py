@@ -92,8 +92,9 @@ def test_a_script_is_bash_and_says_how_it_is_used(script):
     (
       "slurm_nodes.sh",
       "--preset paper",
-      {"NODES": "n1 n2 n3", "SLURM_CPUS_PER_TASK": "32"},
+      {"NODES": "n1 n2 n3", "SLURM_CPUS_PER_TASK": "32", "HOME": "/nowhere"},
       [
+        "ray get-auth-token --generate",
         "srun --overlap --nodes=1 --ntasks=1 --nodelist=n1 ray start --block --disable-usage-stats"
         " --num-cpus 32 --head --include-dashboard=false --port 6379",
         "sleep 20",
