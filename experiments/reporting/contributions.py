@@ -58,14 +58,14 @@ def contributions_section(study: Study, *, resamples: int) -> Section:
     return HEADING, ANCHOR, [paragraph(why)]
   note = paragraph(
     "Difference of the IQM of the normalised score on the full distribution, with the change"
-    " minus without it. An interval that contains 0 leaves open whether the change helps. What"
-    " is bundled with a change cannot be told apart from it:",
+    " minus without it. An interval that contains 0 leaves open whether the change helps.",
     class_="note",
   )
+  bundled = element("h3", "What a change is, and what cannot be told apart from it")
   notes = {contrast.change: contrast.note for contrast in known}
   entries = [(element("dt", name), element("dd", text)) for name, text in notes.items()]
   listed = element("dl", *(part for entry in entries for part in entry))
-  return HEADING, ANCHOR, [note, listed, *content]
+  return HEADING, ANCHOR, [note, *content, bundled, listed]
 
 
 def contrasts(study: Study) -> list[Contrast]:

@@ -170,7 +170,7 @@ def levels_panel(
   Args:
     study: all runs.
     mode: `easy` or `hard`.
-    title: which agents are shown; may be empty.
+    title: which agents are shown, on the full distribution alone; empty where all are.
     names: the level distributions of that mode, by size.
     scores: (agent, level distribution, split) -> normalised IQM.
   """
@@ -190,7 +190,8 @@ def levels_panel(
     axes.set_xticks(range(len(names)), [name.removeprefix(f"{mode}-") for name in names])
     axes.margins(x=0.12)
     heading = f"{mode} mode, {title}" if title else f"{mode} mode"
-    axes.set(title=heading, xlabel="training levels", ylabel="IQM of normalised score")
+    score = "IQM of test score" if title else "IQM of normalised score"
+    axes.set(title=heading, xlabel="training levels", ylabel=score)
     label = f"Interquartile mean against number of training levels, {heading}."
     return inline(figure, identifier=slug("levels", mode, title), label=label)
 
