@@ -86,10 +86,11 @@ def print_result(result: Mapping[str, Any]) -> None:
     stages.add_row(*row)
   console.print(stages)
   rates = Table(box=box.SIMPLE_HEAD)
-  for column in ("work", "per second", "min to max", "of the stages"):
-    rates.add_column(column, justify="right" if column in ("per second", "min to max") else "left")
+  for column in ("work", "per second", "min to max", "per core second", "of the stages"):
+    rates.add_column(column, justify="left" if column in ("work", "of the stages") else "right")
   for row in result["rates"]:
-    rates.add_row(row["work"], *_speed(row["per_second"]), " + ".join(row["stages"]))
+    own = _speed(row["per_core_second"])[0]
+    rates.add_row(row["work"], *_speed(row["per_second"]), own, " + ".join(row["stages"]))
   console.print(rates)
   for line in ratio_lines(result.get("ratios", {})):
     console.print(line, markup=False, highlight=False)
@@ -192,7 +193,11 @@ def _speed(rates: Sequence[float | None]) -> tuple[str, str]:
   known = [rate for rate in rates if rate is not None]
   if not known:
     return "", ""
-  return f"{statistics.median(known):,.0f}", f"{min(known):,.0f} to {max(known):,.0f}"
+  digits = 0 if max(known) >= 10 else 2
+  low, middle, high = (
+    f"{rate:,.{digits}f}" for rate in (min(known), statistics.median(known), max(known))
+  )
+  return middle, f"{low} to {high}"
 
 
 def _mebibytes(size: int | None) -> str:

@@ -100,11 +100,18 @@ def work_rates(agent: Agent, measured: Sequence[Repeat]) -> list[dict[str, Any]]
 def _rate(
   work: str, stages: tuple[str, ...], measured: Sequence[Repeat], counts: Sequence[int]
 ) -> dict[str, Any]:
-  seconds = [sum(each.stages.get(stage, NOTHING).seconds for stage in stages) for each in measured]
-  per_second = [
-    count / spent if spent > 0 else None for count, spent in zip(counts, seconds, strict=True)
+  """Returns counts over the seconds, and over the core seconds, of some stages together."""
+  spent = [
+    Spent(*map(sum, zip(*(each.stages.get(stage, NOTHING) for stage in stages), strict=True)))
+    for each in measured
   ]
-  return {"work": work, "stages": list(stages), "per_second": per_second}
+  cores = [Spent(each.core_seconds, each.core_seconds) for each in spent]
+  return {
+    "work": work,
+    "stages": list(stages),
+    "per_second": _rates(counts, spent),
+    "per_core_second": _rates(counts, cores),
+  }
 
 
 def _environment_alone(

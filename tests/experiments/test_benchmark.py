@@ -170,16 +170,19 @@ def test_rates_are_of_the_stages_that_do_the_work():
   agent = make_agent(MUZERO.agent, SPEC, total_environment_steps=4096)
   (phase,) = agent.phases
   assert phase.work == {"reanalysed_positions": 4 * 7, "simulations": 4 * 7 * 2}
+  # Each stage had half a core.
   seconds = {"act": 2.0, "model/make_targets": 4.0, "model/update": 6.0, "acting": 8.0}
   repeat = Repeat(
     steps=100,
     spent=Spent(20.0, 20.0),
-    stages={name: Spent(spent, spent) for name, spent in seconds.items()},
+    stages={name: Spent(spent, spent / 2) for name, spent in seconds.items()},
     samples={"model": 3 * 8},
     draws={"model": 3},
     compilations=(),
   )
-  rows = [(row["work"], row["stages"], row["per_second"][0]) for row in work_rates(agent, [repeat])]
+  rates = work_rates(agent, [repeat])
+  assert [row["per_core_second"][0] for row in rates] == [2 * row["per_second"][0] for row in rates]
+  rows = [(row["work"], row["stages"], row["per_second"][0]) for row in rates]
   assert rows == [
     ("decisions", ["act"], 100 / 2),
     ("simulations", ["act"], 2 * 100 / 2),
