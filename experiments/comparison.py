@@ -181,5 +181,8 @@ def claimed(runs: Sequence[RunSpec], directory: Path):
       raise UsageError(f"another comparison or sweep is running in {directory}") from None
     for run in runs:
       check_config(run, directory / run.name)
-    write_run_list(runs, directory)
+    try:
+      write_run_list(runs, directory)
+    except OSError as error:
+      raise UsageError(f"--out {directory}: {error}") from None
     yield

@@ -189,7 +189,10 @@ def submit_array(runs: Sequence[RunSpec], directory: Path, resources: SlurmResou
     if not tasks:
       print(f"all {len(runs)} runs in {directory} are finished")
       return 0
-    number = submit(write_script(tasks, directory, resources))
+    try:
+      number = submit(write_script(tasks, directory, resources))
+    except OSError as error:
+      raise UsageError(f"--out {directory}: {error}") from None
   print(f"submitted {len(tasks)} of {len(runs)} runs as the elements of Slurm job {number}")
   print(f"procplan status {directory}      # how they stand")
   print(f"procplan report {directory} --out {directory / 'report.html'}")

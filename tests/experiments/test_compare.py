@@ -125,10 +125,10 @@ class TestCommandLine:
     assert not (tmp_path / "c").exists()
 
   def test_fields_apply_to_every_run(self, capsys):
-    field = ["--training.total_environment_steps", "1000"]
+    field = ["--training.total_environment_steps", "2000"]
     assert run_command(["compare", "--preset", "smoke", "--plan", *field]) == 0
     count = len(make_comparison("smoke").runs())
-    assert f"{1000 * count:,} environment steps" in capsys.readouterr().out
+    assert f"{2000 * count:,} environment steps" in capsys.readouterr().out
 
   @pytest.mark.parametrize(
     ("arguments", "said"),

@@ -368,3 +368,17 @@ def test_what_a_study_sets_against_one_another_is_multiplied_too():
   pairs = [(each.before, each.after) for each in varied.contrasts]
   assert pairs == [("a+hidden=8", "b+hidden=8"), ("a+hidden=16", "b+hidden=16")]
   assert set(varied.figures["both"]) == set(varied.agents)
+
+
+@pytest.mark.parametrize("engine", ["local", "slurm"])
+def test_where_nothing_can_be_written_it_is_one_line(tmp_path, capsys, engine, slurm):
+  """A file stands where a directory of the study has to be made."""
+  (tmp_path / "study").mkdir()
+  arguments = ["sweep", "--preset", "smoke", "--agents", "ppo", "--engine", engine, "--out"]
+  (tmp_path / "study" / "runs.json.partial").mkdir()
+  for directory in ("/dev/full/study", str(tmp_path / "study")):
+    assert guarded(run_command, [*arguments, directory]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --out {directory}: ")
+    assert error.count("\n") == 1
+  assert not (slurm / "submitted").exists()
