@@ -3,19 +3,13 @@
 from collections.abc import Callable
 import dataclasses
 import functools
-from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
 
 from agents.interface import ActorOutput
 from agents.model import make_world_model
-from agents.muzero.config import (
-  GumbelSearchConfig,
-  MuZeroConfig,
-  PUCTSearchConfig,
-  SearchConfig,
-)
+from agents.muzero.config import SEARCHES, MuZeroConfig, SearchConfig
 from agents.muzero.search import (
   PlanningModel,
   SearchResult,
@@ -26,8 +20,6 @@ from agents.muzero.search import (
 )
 from environments.interface import EnvironmentSpec
 from networks.world_model import WorldModel
-
-SEARCHES = MappingProxyType({"gumbel": GumbelSearchConfig, "puct": PUCTSearchConfig})
 
 
 class Acting(NamedTuple):
