@@ -3,7 +3,7 @@
 Shown where the runs belong to a study that says which agents differ by one change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 from experiments.reporting.aggregates import Pair, pair_scores
@@ -43,16 +43,22 @@ class Contribution:
   difference: Estimate
 
 
-def contributions_section(study: Study, *, resamples: int) -> Section:
-  """Every change's difference on the full distribution, as figure and table."""
+def contributions_section(
+  study: Study, measured: Mapping[str, Sequence[Contribution]], *, resamples: int
+) -> Section:
+  """Every change's difference on the full distribution, as figure and table.
+
+  Args:
+    study: all runs.
+    measured: level distribution -> contributions.
+    resamples: bootstrap resamples of every interval.
+  """
   known = contrasts(study)
   if not known:
     return HEADING, ANCHOR, []
   content: list[object] = []
-  for levels in study.levels:
-    found = contributions(study, levels, resamples=resamples)
-    if found:
-      content += [element("h3", levels), *_of_levels(found, levels, resamples=resamples)]
+  for levels, found in measured.items():
+    content += [element("h3", levels), *_of_levels(found, levels, resamples=resamples)]
   if not content:
     why = "No change has an evaluation with and without it at the same steps yet."
     return HEADING, ANCHOR, [paragraph(why)]
@@ -76,6 +82,21 @@ def contrasts(study: Study) -> list[Contrast]:
       if {contrast.before, contrast.after} <= set(study.agents):
         found[contrast] = None
   return list(found)
+
+
+def all_contributions(study: Study, *, resamples: int) -> dict[str, list[Contribution]]:
+  """Level distribution -> its contributions, where there are any."""
+  found = {levels: contributions(study, levels, resamples=resamples) for levels in study.levels}
+  return {levels: each for levels, each in found.items() if each}
+
+
+def headline(measured: Mapping[str, Sequence[Contribution]]) -> list[str]:
+  """One sentence for every group of changes on a level distribution."""
+  return [
+    f"{levels}, each change {group}: {in_words([e for e in found if e.contrast.group == group])}"
+    for levels, found in measured.items()
+    for group in dict.fromkeys(each.contrast.group for each in found)
+  ]
 
 
 def contributions(study: Study, levels: str, *, resamples: int) -> list[Contribution]:

@@ -3,10 +3,15 @@
 A section without data says why, or is left out where it could not have any.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.reporting import protocol, sections
-from experiments.reporting.contributions import contributions_section
+from experiments.reporting.contributions import (
+  all_contributions,
+  contributions_section,
+  headline,
+)
 from experiments.reporting.estimates import Estimates, estimate_all
 from experiments.reporting.markup import (
   Markup,
@@ -17,6 +22,7 @@ from experiments.reporting.markup import (
   section,
   unordered_list,
 )
+from experiments.reporting.statistics import Estimate
 from experiments.reporting.study import Study
 from experiments.reporting.summary import summary
 
@@ -33,12 +39,13 @@ def render_page(study: Study, *, title: str, relative_to: Path, resamples: int) 
     resamples: bootstrap resamples of every interval.
   """
   numbers = estimate_all(study, resamples=resamples)
+  measured = all_contributions(study, resamples=resamples)
   parts = [
     sections.curves_section(study),
     sections.aggregate_section(study, numbers),
     sections.gap_section(study),
     sections.scores_section(study),
-    contributions_section(study, resamples=resamples),
+    contributions_section(study, measured, resamples=resamples),
     sections.levels_section(study, resamples=resamples),
     sections.efficiency_section(study),
     sections.protocol_section(study),
@@ -49,7 +56,7 @@ def render_page(study: Study, *, title: str, relative_to: Path, resamples: int) 
   links = [element("a", name, href=f"#{identifier}") for name, identifier, _ in shown]
   body = join(
     [
-      _header(study, numbers, title, relative_to),
+      _header(study, [*headline(measured), *summary(study, _iqm(numbers))], title, relative_to),
       element("nav", unordered_list(links), aria_label="Sections") if links else "",
       element("main", *(section(n, *content, identifier=i) for n, i, content in shown)),
     ]
@@ -63,14 +70,17 @@ def render_page(study: Study, *, title: str, relative_to: Path, resamples: int) 
   )
 
 
-def _header(study: Study, numbers: Estimates, title: str, relative_to: Path) -> Markup:
-  iqm = {key: estimates["IQM"] for key, estimates in numbers.values.items()}
+def _iqm(numbers: Estimates) -> dict[tuple[str, str, str], Estimate]:
+  return {key: estimates["IQM"] for key, estimates in numbers.values.items()}
+
+
+def _header(study: Study, said: Sequence[str], title: str, relative_to: Path) -> Markup:
   problems = protocol.problems(study, relative_to=relative_to)
   return element(
     "header",
     element("h1", title),
     paragraph(f"Data as of {protocol.data_as_of(study)}.", class_="note"),
-    element("div", unordered_list(summary(study, iqm)), class_="headline"),
+    element("div", unordered_list(said), class_="headline"),
     element(
       "div",
       paragraph("Not everything went well:"),

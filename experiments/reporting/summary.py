@@ -16,6 +16,7 @@ from experiments.reporting.wording import (
 )
 
 _MOST_GAMES_IN_WORDS = 3
+_MOST_PAIRED = 4
 _FEW_SEEDS = 5
 
 
@@ -131,12 +132,19 @@ def _published_in_words(cell: Cell, test: Scores) -> str:
 
 
 def _comparisons(study: Study, levels: str) -> list[str]:
-  """Pairs of agents on one game: does the spread over seeds tell them apart?"""
+  """Pairs of agents on one game: does the spread over seeds tell them apart?
+
+  Of more than `_MOST_PAIRED` agents, only those next to one another by score.
+  """
   sentences = []
   for game in study.games:
     cells = [c for c in study.cells_of(levels=levels, game=game) if c.last_scores("test")]
-    for i, a in enumerate(cells):
-      sentences += [_pair_in_words(a, b) for b in cells[i + 1 :]]
+    if len(cells) > _MOST_PAIRED:
+      cells.sort(key=lambda cell: -cell.last_scores("test").mean)
+      pairs = itertools.pairwise(cells)
+    else:
+      pairs = itertools.combinations(cells, 2)
+    sentences += [_pair_in_words(a, b) for a, b in pairs]
   return sentences
 
 

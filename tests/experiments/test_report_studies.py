@@ -13,6 +13,7 @@ from experiments.reporting.contributions import contrasts, contributions, in_wor
 from experiments.reporting.runs import read_run
 from experiments.reporting.statistics import difference, score_matrix
 from experiments.reporting.study import make_study
+from experiments.reporting.summary import summary
 from experiments.reporting.svg import looks
 from experiments.studies.record import StudyRecord, save_record
 from experiments.studies.registry import make_named_study
@@ -139,6 +140,8 @@ def test_the_page_shows_contributions_with_what_is_bundled(tmp_path):
   for text in ("a larger one, and its heads", "dqn+network", "20 uses", "With 3 runs"):
     assert text in section, text
   assert "filtered out" not in section
+  top = re.search(r'<div class="headline">.*?</div>', page, re.DOTALL)[0]
+  assert "easy-200, each change one after the other: Better: reuse. Not told apart" in top
   assert "not-run" not in page
 
 
@@ -192,6 +195,13 @@ def test_a_study_of_levels_has_a_figure_for_each_group(tmp_path):
   look = looks(("ppg", "ppg+spr", "ppo", "ppo+spr"))
   drawn = [{a for a in look if look[a].colour.lower() in each.lower()} for each in pictures]
   assert drawn == [{"ppo", "ppo+spr"}, {"ppo", "ppg"}]
+
+
+def test_many_agents_are_compared_with_their_neighbours_alone(tmp_path):
+  for reuse in range(6):
+    write_run(tmp_path / str(reuse), settings={"reuse": reuse})
+  said = summary(read_study(tmp_path), {})
+  assert sum(" above " in sentence for sentence in said) == 5  # of 15 pairs
 
 
 def test_groups_of_absent_agents_are_left_out(tmp_path):
