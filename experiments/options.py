@@ -46,7 +46,10 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-  """Runs a command; a user's mistake becomes one line on stderr and exit code 2."""
+  """Runs a command; a user's mistake becomes one line on stderr and exit code 2.
+
+  What the system refuses (a full disk, a name that is too long) is one line and exit code 1.
+  """
   try:
     return main(arguments)
   except UsageError as error:
@@ -54,6 +57,9 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
     return EXIT_USAGE
   except BrokenPipeError:  # the reader, such as `head`, has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_FAILED
+  except OSError as error:
+    print(f"error: {error}", file=sys.stderr)
     return EXIT_FAILED
 
 

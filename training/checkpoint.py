@@ -5,11 +5,12 @@ checksums beside it, written last, makes it count, and makes a damaged file know
 anything is loaded. Nothing in a checkpoint is executed when it is read.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-import contextlib
+from collections.abc import Callable, Iterable, Mapping
+import errno
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 import shutil
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from training.metrics import write_json
+
+_SPACE_FOR_FILES = 512 * 2**10  # a hundred small files, of a block each
 
 logger = logging.getLogger(__name__)
 
@@ -103,16 +106,25 @@ def _arrays_by_path(tree: Any) -> dict[str, str]:
   }
 
 
-@contextlib.contextmanager
-def _quiet_orbax() -> Iterator[None]:
-  """Orbax logs the traceback of each of its threads, and then raises the error all the same."""
-  log = logging.getLogger("absl")
-  level = log.level
-  log.setLevel(logging.CRITICAL)
-  try:
-    yield
-  finally:
-    log.setLevel(level)
+def _check_space(directory: Path, arrays: Iterable[Any]) -> None:
+  """Checks that the disk has room before orbax starts the threads that would find out.
+
+  Raises:
+    OSError: arrays of this size may not fit, uncompressed.
+  """
+  needed = sum(x.nbytes for x in arrays) + _SPACE_FOR_FILES
+  free = shutil.disk_usage(directory).free
+  if free < needed:
+    raise OSError(
+      errno.ENOSPC,
+      f"{os.strerror(errno.ENOSPC)}: it takes up to {needed / 2**20:.1f} MiB and the disk has "
+      f"{free / 2**20:.1f} MiB free",
+    )
+
+
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+  """Orbax logs a traceback of each of its threads, and raises the error all the same."""
+  return "_SignalingThread.run()" not in record.getMessage()
 
 
 class Checkpoints:
@@ -123,6 +135,7 @@ class Checkpoints:
     self._keep = keep
     self._manifests = self._directory / "manifests"
     self._manifests.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("absl").addFilter(_is_worth_logging)
     self._set_aside_incomplete()
     self._manager = ocp.CheckpointManager(
       self._directory / "steps",
@@ -146,16 +159,16 @@ class Checkpoints:
     host = {name: np.asarray(value) for name, value in snapshot.host.items()}
     shapes = {name: [list(value.shape), str(value.dtype)] for name, value in host.items()}
     try:
-      with _quiet_orbax():
-        written = self._manager.save(
-          step,
-          args=ocp.args.Composite(
-            train_state=ocp.args.StandardSave(snapshot.train_state),
-            # Orbax refuses arrays without entries; their shape says all.
-            host=ocp.args.StandardSave({name: x for name, x in host.items() if x.size}),
-            counters=ocp.args.JsonSave({"counters": dict(snapshot.counters), "host": shapes}),
-          ),
-        )
+      _check_space(self._directory, [*jax.tree.leaves(snapshot.train_state), *host.values()])
+      written = self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          train_state=ocp.args.StandardSave(snapshot.train_state),
+          # Orbax refuses arrays without entries; their shape says all.
+          host=ocp.args.StandardSave({name: x for name, x in host.items() if x.size}),
+          counters=ocp.args.JsonSave({"counters": dict(snapshot.counters), "host": shapes}),
+        ),
+      )
       if not written:
         raise ValueError(f"there is one at step {self._manager.latest_step()} already")
       write_json(self._manifest(step), _checksums(self._step_directory(step)))

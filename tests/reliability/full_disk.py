@@ -19,7 +19,7 @@ from same_run import assert_same_run  # noqa: E402
 
 from experiments.config import save_config  # noqa: E402
 
-SIZES = (0, 4, 16, 40, 80, 120, 160, 200, 240, 280, 320, 360, 400, 440, 480, 520)  # KiB
+SIZES = (0, 4, 16, 40, 80, 240, 480, 560, 620, 680, 740, 800, 860, 920, 980, 1040)  # KiB
 LARGE = 64 * 1024
 
 

@@ -12,6 +12,7 @@ from fuzz_configs import fuzz
 from kill_study import TURN, tiny_study
 import pytest
 
+from experiments.command_line import run_command
 from experiments.config import save_config
 from experiments.options import guarded
 from experiments.train import main
@@ -108,3 +109,10 @@ def test_a_full_disk_is_one_line(tmp_path, capfd):
   lines = capfd.readouterr().err.splitlines()
   assert len(lines) == 1
   assert lines[0].startswith("error: /dev/full/run: ")
+
+
+def test_what_the_system_refuses_is_one_line(capsys):
+  assert guarded(run_command, ["evaluate", "x" * 300]) == 1
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 1
+  assert lines[0].startswith("error: [Errno 36] File name too long")

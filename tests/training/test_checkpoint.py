@@ -270,6 +270,22 @@ def test_a_full_disk_is_told_and_loses_nothing(directory, limit, caplog):
   assert restore(directory)[0] == 300
 
 
+def test_what_may_not_fit_is_refused_before_it_is_begun(directory, monkeypatch):
+  """Threads of orbax that meet a full disk print tracebacks that nobody can catch."""
+  free = [0]
+  usage = shutil.disk_usage(directory)
+  monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free[0]))
+  before = sorted(directory.rglob("*"))
+  checkpoints = Checkpoints(directory, keep=2)
+  with pytest.raises(CheckpointError, match=r"No space left.* takes up to .* has 0\.0 MiB free"):
+    checkpoints.save(300, make_snapshot(300))
+  assert sorted(directory.rglob("*")) == before
+  free[0] = usage.free
+  checkpoints.save(300, make_snapshot(300))
+  checkpoints.close()
+  assert restore(directory)[0] == 300
+
+
 def test_another_agents_state_is_refused(directory):
   checkpoints = Checkpoints(directory, keep=2)
   other = make_state(0)
