@@ -44,7 +44,8 @@ setup() {
   run git -C "$LAUNCH/../.." archive --format=tar.gz --output=/tmp/procplan.tar.gz HEAD
   run gcloud compute tpus tpu-vm scp /tmp/procplan.tar.gz "$NAME:" "${where[@]}" --worker=all
   on_all "mkdir -p procplan && tar -xzf procplan.tar.gz -C procplan && cd procplan\
- && sudo apt-get install --yes --quiet libgl1 libglib2.0-0\
+ && sudo apt-get update --quiet\
+ && sudo apt-get install --yes --quiet python3.11-venv libgl1 libglib2.0-0\
  && python3.11 -m venv .venv && .venv/bin/pip install --quiet --editable '.[tpu,report]'"
 }
 
