@@ -33,8 +33,7 @@ def summary(study: Study, aggregates: Mapping[tuple[str, str, str], Estimate]) -
   for levels in study.levels:
     cells = [cell for cell in study.cells_of(levels=levels) if cell.last_scores("test")]
     if len({cell.game for cell in cells}) <= _MOST_GAMES_IN_WORDS:
-      sentences += [_cell_in_words(cell) for cell in cells]
-      sentences += _comparisons(study, levels)
+      sentences += _games_in_words(cells)
     else:
       ours = {key[0::2]: e for key, e in aggregates.items() if key[1] == levels}
       sentences += _aggregate_in_words(levels, ours)
@@ -131,21 +130,30 @@ def _published_in_words(cell: Cell, test: Scores) -> str:
   return f" Published {cell.agent_name} at the same number of steps: {', '.join(texts)}."
 
 
-def _comparisons(study: Study, levels: str) -> list[str]:
-  """Pairs of agents on one game: does the spread over seeds tell them apart?
-
-  Of more than `_MOST_PAIRED` agents, only those next to one another by score.
-  """
-  sentences = []
-  for game in study.games:
-    cells = [c for c in study.cells_of(levels=levels, game=game) if c.last_scores("test")]
-    if len(cells) > _MOST_PAIRED:
-      cells.sort(key=lambda cell: -cell.last_scores("test").mean)
-      pairs = itertools.pairwise(cells)
+def _games_in_words(cells: Sequence[Cell]) -> list[str]:
+  """Every cell and every pair of agents on a game; of many agents, their order alone."""
+  cells_said, pairs_said = [], []
+  for game in sorted({cell.game for cell in cells}):
+    own = [cell for cell in cells if cell.game == game]
+    if len(own) > _MOST_PAIRED:
+      cells_said.append(_order_in_words(own))
     else:
-      pairs = itertools.combinations(cells, 2)
-    sentences += [_pair_in_words(a, b) for a, b in pairs]
-  return sentences
+      cells_said += [_cell_in_words(cell) for cell in own]
+      pairs_said += [_pair_in_words(a, b) for a, b in itertools.combinations(own, 2)]
+  return cells_said + pairs_said
+
+
+def _order_in_words(cells: Sequence[Cell]) -> str:
+  """Agents of one game and level distribution by their score on the full distribution."""
+  scores = {cell: cell.last_scores("test") for cell in cells}
+  order = sorted(cells, key=lambda cell: -scores[cell].mean)
+  listed = [f"{cell.agent} {score_in_words(scores[cell].mean)}" for cell in order]
+  steps = sorted({each.environment_steps for each in scores.values()})
+  at = " to ".join(steps_in_words(step) for step in (steps[0], *steps[1:][-1:]))
+  return (
+    f"{order[0].game}, {order[0].levels}, {at} steps, mean return on the full distribution:"
+    f" {list_in_words(listed)}."
+  )
 
 
 def _pair_in_words(a: Cell, b: Cell) -> str:
