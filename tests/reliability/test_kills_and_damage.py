@@ -32,7 +32,7 @@ def test_a_wrong_field_or_value_is_never_a_traceback(seed):
 
 @pytest.mark.usefixtures("compile_cache")
 def test_damage_is_told_and_nothing_wrong_is_restored(tmp_path):
-  counts, defects = damage.check(tmp_path, every=13)
+  counts, defects = damage.check(tmp_path, every=29)
   assert not defects, "\n".join(defects)
   endings = {ending for _, ending in counts}
   assert {"fell back, said why", "not needed"} <= endings
