@@ -21,6 +21,7 @@ from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS, agent_name
 from networks.config import BACKBONES
 
+VARIANTS = {"dqn": "q_learning"}  # presets that are configurations of another agent
 PAIRS = [(preset, agent) for preset, agents in PRESETS.items() for agent in agents]
 
 
@@ -52,7 +53,7 @@ def test_yaml_brings_back_every_preset(preset, agent, tmp_path):
   loaded = load_config(tmp_path / "config.yaml")
   assert loaded == config
   assert type(loaded.agent) is type(config.agent)
-  assert agent_name(loaded.agent) == agent
+  assert agent_name(loaded.agent) == VARIANTS.get(agent, agent)
   assert differences(loaded, config) == []
 
 
