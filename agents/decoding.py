@@ -6,6 +6,7 @@ here on latents as they are: a probe of what is in them.
 
 from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -28,9 +29,41 @@ class Windows(NamedTuple):
   inside: jax.Array  # [K + 1, R] float32, 1 in the episode of the window's start, else 0
 
 
-def own_decoder(params: Any) -> Any | None:
-  """Returns the parameters of the decoder that an agent has learnt itself, None without one."""
-  return params.get(HEADS, {}).get(DECODER)
+@flax.struct.dataclass
+class LatentDecoder:
+  """A decoder and the scale on which it is shown latents."""
+
+  params: Any
+  mean: jax.Array  # [h, w, D], subtracted from latents
+  deviation: jax.Array  # [h, w, D], divides them
+
+
+def own_decoder(params: Any, latent_shape: tuple[int, ...]) -> LatentDecoder | None:
+  """Returns the decoder that an agent has learnt itself, None without one."""
+  own = params.get(HEADS, {}).get(DECODER)
+  if own is None:
+    return None
+  return LatentDecoder(own, jnp.zeros(latent_shape), jnp.ones(latent_shape))
+
+
+def new_decoder(
+  backbone: BackboneConfig, latent: jax.Array, key: jax.Array, *, frame_shape: tuple[int, ...]
+) -> LatentDecoder:
+  """Returns an untrained decoder that is shown latents on the scale on which they vary.
+
+  Latents of a model without a reconstruction loss may vary by a hundredth of their size
+  over frames: shown as they are, a decoder would learn their mean for a long time.
+
+  Args:
+    backbone: which the decoder mirrors.
+    latent: `[R, h, w, D]` of many frames.
+    key: consumed.
+    frame_shape: H, W, C.
+  """
+  params = Decoder(backbone, frame_shape).init(key, latent[:1])["params"]
+  deviation = jnp.std(latent, axis=0)
+  least = 1e-3 * jnp.mean(deviation) + 1e-8  # entries that never vary stay near 0
+  return LatentDecoder(params, jnp.mean(latent, axis=0), jnp.maximum(deviation, least))
 
 
 def unrolled_latents(network: WorldModel, params: Any, windows: Windows) -> jax.Array:
@@ -51,23 +84,20 @@ def unrolled_latents(network: WorldModel, params: Any, windows: Windows) -> jax.
 
 
 def decode(
-  backbone: BackboneConfig, decoder_params: Any, latent: jax.Array, *, frame_shape: tuple[int, ...]
+  backbone: BackboneConfig,
+  decoder: LatentDecoder,
+  latent: jax.Array,
+  *,
+  frame_shape: tuple[int, ...],
 ) -> jax.Array:
   """Frames `[X, R, H, W, C]` in units of [0, 1] of latents `[X, R, h, w, D]`."""
-  decoder = Decoder(backbone, frame_shape)
-  frames = decoder.apply({"params": decoder_params}, flatten(latent))
+  scaled = (flatten(latent) - decoder.mean[None]) / decoder.deviation[None]
+  frames = Decoder(backbone, frame_shape).apply({"params": decoder.params}, scaled)
   return frames.reshape((*latent.shape[:2], *frames.shape[1:]))
 
 
-def init_decoder(
-  backbone: BackboneConfig, latent: jax.Array, key: jax.Array, *, frame_shape: tuple[int, ...]
-) -> Any:
-  """Parameters of a new decoder of latents `[R, h, w, D]`; consumes the key."""
-  return Decoder(backbone, frame_shape).init(key, latent[:1])["params"]
-
-
 def probe_loss(
-  network: WorldModel, params: Any, decoder_params: Any, windows: Windows, *, depth: jax.Array
+  network: WorldModel, params: Any, decoder: LatentDecoder, windows: Windows, *, depth: jax.Array
 ) -> jax.Array:
   """Reconstruction loss on unrolled latents, whose gradient ends at the latents.
 
@@ -76,7 +106,7 @@ def probe_loss(
   Args:
     network: the latent model.
     params: its parameters; no gradient reaches them.
-    decoder_params: what learns.
+    decoder: whose parameters learn.
     windows: R windows of K steps.
     depth: `[R]` int32 in [0, K], after how many model steps each is decoded.
 
@@ -88,7 +118,7 @@ def probe_loss(
   frames = windows.frames[depth, column][None]
   inside = windows.inside[depth, column][None]
   decoded = decode(
-    network.backbone, decoder_params, latent[depth, column][None], frame_shape=frames.shape[2:]
+    network.backbone, decoder, latent[depth, column][None], frame_shape=frames.shape[2:]
   )
   term = reconstruction_loss(decoded, frames, inside)
   return mean_inside(term, inside, jnp.ones(inside.shape[1]))
@@ -97,22 +127,24 @@ def probe_loss(
 def probe_update(
   network: WorldModel,
   params: Any,
-  decoder_params: Any,
+  decoder: LatentDecoder,
   optimizer_state: Any,
   *,
   windows: Windows,
   depth: jax.Array,
   optimizer: optax.GradientTransformation,
-) -> tuple[Any, Any, jax.Array]:
+) -> tuple[LatentDecoder, Any, jax.Array]:
   """One optimiser step of the decoder; arguments as in `probe_loss`.
 
   Returns:
-    The decoder's new parameters, the optimiser's new state, and the loss before.
+    The decoder with new parameters, the optimiser's new state, and the loss before.
   """
 
   def loss(decoder_params):
-    return probe_loss(network, params, decoder_params, windows, depth=depth)
+    learning = decoder.replace(params=decoder_params)
+    return probe_loss(network, params, learning, windows, depth=depth)
 
-  value, gradient = jax.value_and_grad(loss)(decoder_params)
-  updates, optimizer_state = optimizer.update(gradient, optimizer_state, decoder_params)
-  return optax.apply_updates(decoder_params, updates), optimizer_state, value
+  value, gradient = jax.value_and_grad(loss)(decoder.params)
+  updates, optimizer_state = optimizer.update(gradient, optimizer_state, decoder.params)
+  decoder = decoder.replace(params=optax.apply_updates(decoder.params, updates))
+  return decoder, optimizer_state, value

@@ -102,7 +102,26 @@ class Imagination:
       agent.backbone, agent.model, num_actions=policy.spec.num_actions
     )
     self._reward_head = _reward_head(params, agent.model)
-    self.decoder_params = decoding.own_decoder(params)
+    frame = jnp.zeros((1, *self.frame_shape), jnp.uint8)
+    latent = jax.eval_shape(self._represent, params, frame)
+    self.decoder = decoding.own_decoder(params, latent.shape[1:])
+
+  def _represent(self, params: Any, frames: jax.Array) -> jax.Array:
+    return self.network.apply(params, frames, method=WorldModel.represent)
+
+  def latents(self, trajectory: Trajectory) -> np.ndarray:
+    """Encodes some of the frames, at most `MOST_MEASURED`: `[R, h, w, D]`."""
+    frames = trajectory.observation.reshape((-1, *self.frame_shape))
+    stride = -(-len(frames) // MOST_MEASURED)
+    return np.asarray(jax.jit(self._represent)(self.params, frames[::stride]), np.float32)
+
+  def latent_variation(self, trajectory: Trajectory) -> float:
+    """How much of latents differs from frame to frame: that part's share of their deviation.
+
+    0 is a latent that says nothing about the frame.
+    """
+    latents = self.latents(trajectory)
+    return float(np.sqrt(latents.var(axis=0).mean() / max(latents.var(), 1e-12)))
 
   def train_decoder(
     self,
@@ -124,21 +143,18 @@ class Imagination:
     optimizer = optax.adam(training.learning_rate)
     starts = all_starts(trajectory, horizon)
     key = jax.random.key(training.seed)
-    latent = self.network.apply(
-      self.params, trajectory.observation[0, :1], method=WorldModel.represent
+    decoder = decoding.new_decoder(
+      self.network.backbone, self.latents(trajectory), key, frame_shape=self.frame_shape
     )
-    decoder_params = decoding.init_decoder(
-      self.network.backbone, latent, key, frame_shape=self.frame_shape
-    )
-    optimizer_state = optimizer.init(decoder_params)
+    optimizer_state = optimizer.init(decoder.params)
     update = jax.jit(functools.partial(decoding.probe_update, self.network, optimizer=optimizer))
     losses = []
     for number in range(training.updates):
       picked = starts[generator.integers(len(starts), size=training.batch_size)]
       depth = generator.integers(horizon + 1, size=training.batch_size, dtype=np.int32)
-      decoder_params, optimizer_state, loss = update(
+      decoder, optimizer_state, loss = update(
         self.params,
-        decoder_params,
+        decoder,
         optimizer_state,
         windows=cut_windows(trajectory, picked, horizon),
         depth=depth,
@@ -146,7 +162,7 @@ class Imagination:
       losses.append(float(loss))
       if number % max(1, training.updates // 5) == 0 or number + 1 == training.updates:
         report(number + 1, losses[-1])
-    self.decoder_params = decoder_params
+    self.decoder = decoder
     return losses
 
   def imagine(self, trajectory: Trajectory, starts: np.ndarray, *, horizon: int) -> Rollouts:
@@ -161,7 +177,7 @@ class Imagination:
     decode = functools.partial(decoding.decode, self.network.backbone, frame_shape=self.frame_shape)
 
     @jax.jit
-    def run(params, decoder_params, windows):
+    def run(params, decoder, windows):
       latent = decoding.unrolled_latents(self.network, params, windows)
       seen = self.network.apply(
         params, decoding.flatten(windows.frames), method=WorldModel.represent
@@ -169,9 +185,9 @@ class Imagination:
       reward = None
       if self._reward_head is not None:
         reward = self._reward_head(self.network, params, latent[1:])
-      return decode(decoder_params, latent), decode(decoder_params, seen), reward
+      return decode(decoder, latent), decode(decoder, seen), reward
 
-    imagined, seen, reward = jax.device_get(run(self.params, self.decoder_params, windows))
+    imagined, seen, reward = jax.device_get(run(self.params, self.decoder, windows))
     truth = windows.frames.astype(np.float32) / 255
     guesses = {"imagined": imagined, "seen": seen, "unchanged": truth[:1]}
     t, b = starts.T

@@ -134,7 +134,7 @@ def _imagine(
   reader = CheckpointReader(options.run / "checkpoints")
   policy = restore_policy(config, reader, step=options.checkpoint, batch_sizes=[1])
   model = imagination.Imagination(config, policy, run=str(options.run))
-  training = _decoder_training(options, seed=seed, has_own=model.decoder_params is not None)
+  training = _decoder_training(options, seed=seed, has_own=model.decoder is not None)
   trajectory = _play(options, config, policy, level_set=level_set, seed=seed)
   held_out = max(1, options.environments // HELD_OUT)
   shown = imagination.of_environments(trajectory, slice(0, held_out))
@@ -156,6 +156,7 @@ def _imagine(
     "seed": seed,
     "decoder": "own" if training is None else dataclasses.asdict(training),
     "decoder_losses": losses,
+    "latent_variation": model.latent_variation(shown),
     "rollouts_measured": len(starts),
     "steps": _by_step(rollouts),
   }
@@ -248,6 +249,10 @@ def _print(result: Mapping[str, Any], directory: Path) -> None:
     "of held-out environments.\n"
     "imagined: k model steps from the start's frame. seen: the frame that came, encoded and "
     "decoded.\nunchanged: the start's frame taken for the one that came."
+  )
+  print(
+    f"latents: {100 * result['latent_variation']:.2g} % of their deviation differs from frame to "
+    "frame; the rest is the same whatever is seen."
   )
   for name in ("rollouts.png", "rollouts.mp4", "rollouts.gif", "imagination.json"):
     print(directory / name)

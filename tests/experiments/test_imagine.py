@@ -118,16 +118,8 @@ def test_latents_are_unrolled_step_by_step(model, trajectory):
 
 def test_no_gradient_reaches_the_model(model, trajectory):
   windows = cut_windows(trajectory, all_starts(trajectory, K)[:6], K)
-  latent = jnp.zeros(
-    (
-      1,
-      *model.network.apply(model.params, windows.frames[0, :1], method=WorldModel.represent).shape[
-        1:
-      ],
-    )
-  )
-  decoder = decoding.init_decoder(
-    model.network.backbone, latent, KEY, frame_shape=model.frame_shape
+  decoder = decoding.new_decoder(
+    model.network.backbone, model.latents(trajectory), KEY, frame_shape=model.frame_shape
   )
   loss = functools.partial(decoding.probe_loss, model.network)
   depth = np.array([0, 1, 2, 3, 4, 4], np.int32)
@@ -139,7 +131,7 @@ def test_no_gradient_reaches_the_model(model, trajectory):
 def test_the_loss_is_the_mean_error_inside_the_episode(model, trajectory):
   windows = cut_windows(trajectory, all_starts(trajectory, K)[:9], K)
   latents = decoding.unrolled_latents(model.network, model.params, windows)
-  decoder = decoding.init_decoder(
+  decoder = decoding.new_decoder(
     model.network.backbone, latents[0], KEY, frame_shape=model.frame_shape
   )
   depth = np.arange(9, dtype=np.int32) % (K + 1)
@@ -159,15 +151,36 @@ def test_the_loss_is_the_mean_error_inside_the_episode(model, trajectory):
   np.testing.assert_allclose(found, np.mean(errors), rtol=1e-4)
 
 
+def test_a_decoder_is_shown_latents_on_the_scale_on_which_they_vary(model, trajectory):
+  latents = model.latents(trajectory)
+  frames = trajectory.observation.reshape((-1, 32, 32, 3))
+  expected = jax.jit(lambda p, x: model.network.apply(p, x, method=WorldModel.represent))(
+    model.params, frames
+  )
+  np.testing.assert_allclose(latents, expected, atol=1e-5)
+  decoder = decoding.new_decoder(
+    model.network.backbone, latents, KEY, frame_shape=model.frame_shape
+  )
+  scaled = (latents - np.asarray(decoder.mean)) / np.asarray(decoder.deviation)
+  varies = latents.std(axis=0) > 0.01 * latents.std()
+  assert varies.any()
+  np.testing.assert_allclose(scaled.mean(axis=0)[varies], 0, atol=1e-3)
+  np.testing.assert_allclose(scaled.std(axis=0)[varies], 1, atol=1e-3)
+  # By the law of total variance: what differs between frames, of all that differs.
+  means = latents.mean(axis=0)
+  share = 1 - means.var() / latents.var()
+  assert model.latent_variation(trajectory) == pytest.approx(share**0.5, rel=1e-3)
+
+
 def test_a_decoder_learns_to_see(model, trajectory):
   """The trained error of frames that it saw is far below that of a grey picture."""
-  training = DecoderTraining(updates=200, learning_rate=1e-2, batch_size=16, seed=0)
+  training = DecoderTraining(updates=400, learning_rate=1e-2, batch_size=16, seed=0)
   before = jax.tree.map(np.array, model.params)
   reported = []
   losses = model.train_decoder(
     trajectory, training, horizon=1, report=lambda number, loss: reported.append(number)
   )
-  assert len(losses) == reported[-1] == 200
+  assert len(losses) == reported[-1] == 400
   assert np.mean(losses[-20:]) < 0.4 * np.mean(losses[:5])
   jax.tree.map(np.testing.assert_array_equal, before, model.params)
   rollouts = model.imagine(trajectory, whole_starts(trajectory, 1, seed=0), horizon=1)
@@ -180,7 +193,7 @@ def test_rollouts_say_what_came_and_what_nothing_imagined_would_cost(decoding_ru
   policy = restored(decoding_run, config)
   model = Imagination(config, policy, run="run")
   own = policy.state.params["self_supervision"]["decoder"]
-  jax.tree.map(np.testing.assert_array_equal, model.decoder_params, own)
+  jax.tree.map(np.testing.assert_array_equal, model.decoder.params, own)
   starts = whole_starts(trajectory, K, seed=0)
   rollouts = model.imagine(trajectory, starts, horizon=K)
   for r, (t, b) in enumerate(starts):
