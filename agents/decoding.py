@@ -31,15 +31,20 @@ class Windows(NamedTuple):
 
 @flax.struct.dataclass
 class LatentDecoder:
-  """A decoder and the scale on which it is shown latents."""
+  """A decoder and the scale on which it is shown latents, after every number of model steps."""
 
   params: Any
-  mean: jax.Array  # [h, w, D], subtracted from latents
-  deviation: jax.Array  # [h, w, D], divides them
+  mean: jax.Array  # [K + 1, h, w, D], subtracted from latents
+  deviation: jax.Array  # [K + 1, h, w, D], divides them
 
 
 def own_decoder(params: Any, latent_shape: tuple[int, ...]) -> LatentDecoder | None:
-  """Returns the decoder that an agent has learnt itself, None without one."""
+  """Returns the decoder that an agent has learnt itself, None without one.
+
+  Args:
+    params: of the agent.
+    latent_shape: K + 1, h, w, D.
+  """
   own = params.get(HEADS, {}).get(DECODER)
   if own is None:
     return None
@@ -52,18 +57,19 @@ def new_decoder(
   """Returns an untrained decoder that is shown latents on the scale on which they vary.
 
   Latents of a model without a reconstruction loss may vary by a hundredth of their size
-  over frames: shown as they are, a decoder would learn their mean for a long time.
+  over frames, and lie elsewhere after a model step: shown as they are, a decoder would
+  learn their means for a long time.
 
   Args:
     backbone: which the decoder mirrors.
-    latent: `[R, h, w, D]` of many frames.
+    latent: `[K + 1, R, h, w, D]` of many windows.
     key: consumed.
     frame_shape: H, W, C.
   """
-  params = Decoder(backbone, frame_shape).init(key, latent[:1])["params"]
-  deviation = jnp.std(latent, axis=0)
+  params = Decoder(backbone, frame_shape).init(key, latent[0, :1])["params"]
+  deviation = jnp.std(latent, axis=1)
   least = 1e-3 * jnp.mean(deviation) + 1e-8  # entries that never vary stay near 0
-  return LatentDecoder(params, jnp.mean(latent, axis=0), jnp.maximum(deviation, least))
+  return LatentDecoder(params, jnp.mean(latent, axis=1), jnp.maximum(deviation, least))
 
 
 def unrolled_latents(network: WorldModel, params: Any, windows: Windows) -> jax.Array:
@@ -88,10 +94,20 @@ def decode(
   decoder: LatentDecoder,
   latent: jax.Array,
   *,
+  depth: jax.Array,
   frame_shape: tuple[int, ...],
 ) -> jax.Array:
-  """Frames `[X, R, H, W, C]` in units of [0, 1] of latents `[X, R, h, w, D]`."""
-  scaled = (flatten(latent) - decoder.mean[None]) / decoder.deviation[None]
+  """Frames `[X, R, H, W, C]` in units of [0, 1].
+
+  Args:
+    backbone: which the decoder mirrors.
+    decoder: of latents after at most K model steps.
+    latent: `[X, R, h, w, D]`.
+    depth: `[X, R]` int32 in [0, K], model steps before each.
+    frame_shape: H, W, C.
+  """
+  index = depth.reshape(-1)
+  scaled = (flatten(latent) - decoder.mean[index]) / decoder.deviation[index]
   frames = Decoder(backbone, frame_shape).apply({"params": decoder.params}, scaled)
   return frames.reshape((*latent.shape[:2], *frames.shape[1:]))
 
@@ -118,7 +134,11 @@ def probe_loss(
   frames = windows.frames[depth, column][None]
   inside = windows.inside[depth, column][None]
   decoded = decode(
-    network.backbone, decoder, latent[depth, column][None], frame_shape=frames.shape[2:]
+    network.backbone,
+    decoder,
+    latent[depth, column][None],
+    depth=depth[None],
+    frame_shape=frames.shape[2:],
   )
   term = reconstruction_loss(decoded, frames, inside)
   return mean_inside(term, inside, jnp.ones(inside.shape[1]))

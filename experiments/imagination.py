@@ -86,8 +86,8 @@ class Rollouts:
 class Imagination:
   """A checkpoint's world model and what decodes its latents."""
 
-  def __init__(self, config: ExperimentConfig, policy: RestoredPolicy, *, run: str):
-    """Takes the model of a restored policy.
+  def __init__(self, config: ExperimentConfig, policy: RestoredPolicy, *, run: str, horizon: int):
+    """Takes the model of a restored policy, to be unrolled for `horizon` steps, K.
 
     Raises:
       UsageError: the agent has no model that could be unrolled.
@@ -104,44 +104,48 @@ class Imagination:
     self._reward_head = _reward_head(params, agent.model)
     frame = jnp.zeros((1, *self.frame_shape), jnp.uint8)
     latent = jax.eval_shape(self._represent, params, frame)
-    self.decoder = decoding.own_decoder(params, latent.shape[1:])
+    self.horizon = horizon
+    self.decoder = decoding.own_decoder(params, (horizon + 1, *latent.shape[1:]))
 
   def _represent(self, params: Any, frames: jax.Array) -> jax.Array:
     return self.network.apply(params, frames, method=WorldModel.represent)
 
   def latents(self, trajectory: Trajectory) -> np.ndarray:
-    """Encodes some of the frames, at most `MOST_MEASURED`: `[R, h, w, D]`."""
-    frames = trajectory.observation.reshape((-1, *self.frame_shape))
-    stride = -(-len(frames) // MOST_MEASURED)
-    return np.asarray(jax.jit(self._represent)(self.params, frames[::stride]), np.float32)
+    """Unrolls some windows, at most `MOST_MEASURED`: `[K + 1, R, h, w, D]`."""
+    starts = all_starts(trajectory, self.horizon)
+    windows = cut_windows(trajectory, starts[:: -(-len(starts) // MOST_MEASURED)], self.horizon)
+    unroll = jax.jit(functools.partial(decoding.unrolled_latents, self.network))
+    return np.asarray(unroll(self.params, windows), np.float32)
 
-  def latent_variation(self, trajectory: Trajectory) -> float:
-    """How much of latents differs from frame to frame: that part's share of their deviation.
+  def latent_variation(self, trajectory: Trajectory) -> list[float]:
+    """How much latents differ from window to window, after 0 to K model steps.
 
-    0 is a latent that says nothing about the frame.
+    The share of that in the deviation of all their entries: 0 is a latent that says
+    nothing about the frame.
     """
-    latents = self.latents(trajectory)
-    return float(np.sqrt(latents.var(axis=0).mean() / max(latents.var(), 1e-12)))
+    return [
+      float(np.sqrt(x.var(axis=0).mean() / max(x.var(), 1e-12))) for x in self.latents(trajectory)
+    ]
 
   def train_decoder(
     self,
     trajectory: Trajectory,
     training: DecoderTraining,
     *,
-    horizon: int,
     report: Callable[[int, float], None],
   ) -> list[float]:
     """Trains a decoder on latents that stay as they are; returns the loss of every update.
 
+    Every depth from 0 to K is decoded as often.
+
     Args:
       trajectory: `[T, B, ...]`, of whose every window it may learn.
       training: how.
-      horizon: K; every depth from 0 to K is decoded as often.
       report: called with the update's number and loss, every so often and at the end.
     """
     generator = np.random.default_rng(training.seed)
     optimizer = optax.adam(training.learning_rate)
-    starts = all_starts(trajectory, horizon)
+    starts = all_starts(trajectory, self.horizon)
     key = jax.random.key(training.seed)
     decoder = decoding.new_decoder(
       self.network.backbone, self.latents(trajectory), key, frame_shape=self.frame_shape
@@ -151,12 +155,12 @@ class Imagination:
     losses = []
     for number in range(training.updates):
       picked = starts[generator.integers(len(starts), size=training.batch_size)]
-      depth = generator.integers(horizon + 1, size=training.batch_size, dtype=np.int32)
+      depth = generator.integers(self.horizon + 1, size=training.batch_size, dtype=np.int32)
       decoder, optimizer_state, loss = update(
         self.params,
         decoder,
         optimizer_state,
-        windows=cut_windows(trajectory, picked, horizon),
+        windows=cut_windows(trajectory, picked, self.horizon),
         depth=depth,
       )
       losses.append(float(loss))
@@ -165,15 +169,15 @@ class Imagination:
     self.decoder = decoder
     return losses
 
-  def imagine(self, trajectory: Trajectory, starts: np.ndarray, *, horizon: int) -> Rollouts:
+  def imagine(self, trajectory: Trajectory, starts: np.ndarray) -> Rollouts:
     """Imagines K steps from each of the starts.
 
     Args:
       trajectory: `[T, B, ...]`.
       starts: `[R, 2]` steps and environments.
-      horizon: K.
     """
-    windows = cut_windows(trajectory, starts, horizon)
+    windows = cut_windows(trajectory, starts, self.horizon)
+    depth = np.repeat(np.arange(self.horizon + 1, dtype=np.int32)[:, None], len(starts), axis=1)
     decode = functools.partial(decoding.decode, self.network.backbone, frame_shape=self.frame_shape)
 
     @jax.jit
@@ -185,7 +189,8 @@ class Imagination:
       reward = None
       if self._reward_head is not None:
         reward = self._reward_head(self.network, params, latent[1:])
-      return decode(decoder, latent), decode(decoder, seen), reward
+      imagined = decode(decoder, latent, depth=depth)
+      return imagined, decode(decoder, seen, depth=0 * depth), reward
 
     imagined, seen, reward = jax.device_get(run(self.params, self.decoder, windows))
     truth = windows.frames.astype(np.float32) / 255
@@ -195,7 +200,7 @@ class Imagination:
       came=windows.frames,
       imagined=np.round(255 * np.minimum(np.maximum(imagined, 0), 1)).astype(np.uint8),
       action=windows.action,
-      reward=np.stack([trajectory.reward[t + k, b] for k in range(horizon)]),
+      reward=np.stack([trajectory.reward[t + k, b] for k in range(self.horizon)]),
       predicted_reward=reward,
       error={name: np.square(x - truth).mean(axis=(2, 3, 4)) for name, x in guesses.items()},
     )

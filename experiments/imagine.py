@@ -133,7 +133,7 @@ def _imagine(
   seed = config.seed if options.seed is None else options.seed
   reader = CheckpointReader(options.run / "checkpoints")
   policy = restore_policy(config, reader, step=options.checkpoint, batch_sizes=[1])
-  model = imagination.Imagination(config, policy, run=str(options.run))
+  model = imagination.Imagination(config, policy, run=str(options.run), horizon=options.horizon)
   training = _decoder_training(options, seed=seed, has_own=model.decoder is not None)
   trajectory = _play(options, config, policy, level_set=level_set, seed=seed)
   held_out = max(1, options.environments // HELD_OUT)
@@ -143,8 +143,8 @@ def _imagine(
   if training is not None:
     print(f"decoder: {training.updates} updates on stopped gradients", file=sys.stderr)
     others = imagination.of_environments(trajectory, slice(held_out, None))
-    losses = model.train_decoder(others, training, horizon=options.horizon, report=_report)
-  rollouts = model.imagine(shown, starts, horizon=options.horizon)
+    losses = model.train_decoder(others, training, report=_report)
+  rollouts = model.imagine(shown, starts)
   options.out.mkdir(parents=True, exist_ok=True)
   names = action_names(config.environment.game)
   result = {
@@ -250,9 +250,10 @@ def _print(result: Mapping[str, Any], directory: Path) -> None:
     "imagined: k model steps from the start's frame. seen: the frame that came, encoded and "
     "decoded.\nunchanged: the start's frame taken for the one that came."
   )
+  variation = ", ".join(f"{100 * each:.2g}" for each in result["latent_variation"])
   print(
-    f"latents: {100 * result['latent_variation']:.2g} % of their deviation differs from frame to "
-    "frame; the rest is the same whatever is seen."
+    f"latents: {variation} % of their deviation differs from frame to frame, after 0, 1, ... model "
+    "steps;\nthe rest is the same whatever is seen."
   )
   for name in ("rollouts.png", "rollouts.mp4", "rollouts.gif", "imagination.json"):
     print(directory / name)
