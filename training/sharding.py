@@ -6,6 +6,7 @@ takes statistics over a batch is left to XLA's partitioner.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -45,7 +46,8 @@ def on_mesh(function: Callable, mesh: Mesh, *, results: Any, **jit_options: Any)
     The compiled function.
   """
   shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), results)
-  return jax.jit(function, out_shardings=shardings, **jit_options)
+  # `jax.jit` keeps one cache per function; a partial has its own, and so its own count.
+  return jax.jit(functools.partial(function), out_shardings=shardings, **jit_options)
 
 
 def on_shards(function: Callable, mesh: Mesh, *, record: PartitionSpec) -> Callable:

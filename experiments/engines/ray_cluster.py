@@ -108,6 +108,7 @@ class RayEngine:
     settings = {"log_to_driver": False, "logging_level": "error"}
     if self._address is None:
       settings |= {
+        "address": "local",  # a cluster of our own, even where another runs on this machine
         "num_cpus": self._processes * self._cpus,
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,

@@ -545,9 +545,8 @@ def run(directory, *, stop_in=None):
 def rows_of(directory):
   """The training rows without what a clock says."""
   rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-  clocks = ("seconds", "speed/steps_per_second")
   return [
-    {name: x for name, x in row.items() if name not in clocks}
+    {k: x for k, x in row.items() if k != "seconds" and not k.startswith("speed/")}
     for row in rows
     if row["kind"] == "training"
   ]
