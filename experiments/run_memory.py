@@ -20,7 +20,7 @@ class Room:
   """How much memory there is.
 
   Attributes:
-    host: bytes that the host has available, None where that is not known.
+    host: bytes that all hosts have available, None where that is not known.
     devices: bytes of all devices together, None where that is not known.
     num_devices: over which batches are split.
     shared: whether the devices use the host's memory, as a CPU does.
@@ -32,13 +32,19 @@ class Room:
   shared: bool
 
 
-def measure_room(devices: "Sequence[jax.Device]") -> Room:
-  """Asks the system and the devices how much memory there is."""
+def measure_room(devices: "Sequence[jax.Device]", *, num_hosts: int = 1) -> Room:
+  """Asks the system and the devices how much memory there is.
+
+  Args:
+    devices: of this host.
+    num_hosts: that a run is split over; they are taken to be alike.
+  """
+  available = machine.available_bytes()
   limits = [(each.memory_stats() or {}).get("bytes_limit") for each in devices]
   return Room(
-    host=machine.available_bytes(),
-    devices=None if None in limits else sum(limits),
-    num_devices=len(devices),
+    host=None if available is None else available * num_hosts,
+    devices=None if None in limits else sum(limits) * num_hosts,
+    num_devices=len(devices) * num_hosts,
     shared=devices[0].platform == "cpu",
   )
 

@@ -19,8 +19,9 @@ from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.registry import make_agent
 from experiments.run_directory import claim_directory, locked, record_run
 from experiments.run_memory import Room, check_memory, measure_room, with_train_state
-from experiments.run_plan import RunPlan, plan_run, to_mapping
+from experiments.run_plan import RunPlan, plan_run, spec_of, to_mapping
 from experiments.run_plan_text import count_lines, memory_lines
+from experiments.run_shares import check_shares, own_seed, own_share
 from replay.factory import make_snapshot_store, make_source
 from replay.interface import Record, Source
 from training import sharding
@@ -31,16 +32,25 @@ from training.keys import Purpose, derive_seed
 from training.learner import Learner, NonFiniteError
 from training.loop import Interrupted, Loop
 from training.metrics import MetricsWriter, write_json
-from training.sharding import make_mesh
+from training.processes import ALONE, Processes
+from training.sharding import make_mesh, make_own_mesh
+from training.shared_checkpoints import SharedCheckpoints
 
 
-def run(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) -> int:
+def run(
+  config: ExperimentConfig,
+  directory: Path,
+  *,
+  command: Sequence[str],
+  processes: Processes = ALONE,
+) -> int:
   """Trains in `directory`, from the start or from its latest checkpoint.
 
   Args:
     config: of the run; a directory that holds another one is refused.
-    directory: is made if needed.
+    directory: is made if needed; of several processes all have to see the same.
     command: recorded in run.json.
+    processes: this one among those of the run; all call this.
 
   Returns:
     The exit code: 0 finished, 75 stopped by SIGTERM, 130 by Ctrl-C; both saved, unless a
@@ -53,18 +63,29 @@ def run(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) ->
     OSError: a file could not be written.
   """
   plan, room = plan_here(config)
-  directory.mkdir(parents=True, exist_ok=True)
-  with locked(directory):
-    claim_directory(config, directory)
-    if (directory / "result.json").exists():
-      print(f"{directory} is finished; nothing to do")
+  own = own_directory(directory, processes)
+  own.mkdir(parents=True, exist_ok=True)
+  with locked(own):
+    if processes.is_first:
+      claim_directory(config, directory)
+    processes.wait("claimed")
+    claim_directory(config, directory)  # the others compare theirs with it
+    if processes.any((directory / "result.json").exists()):
+      if processes.is_first:
+        print(f"{directory} is finished; nothing to do")
       return 0
-    record_run(directory, command)
-    write_json(directory / "plan.json", to_mapping(plan))
-    print("\n".join([*count_lines(plan), *memory_lines(plan, room)]), flush=True)
+    if processes.is_first:
+      record_run(directory, command)
+      write_json(directory / "plan.json", to_mapping(plan))
+      print("\n".join([*count_lines(plan), *memory_lines(plan, room)]), flush=True)
     with contextlib.ExitStack() as stack:
       stop = stack.enter_context(_stop_requests())
-      return _train(config, directory, stop, stack)
+      return _train(config, directory, stop, stack, processes=processes)
+
+
+def own_directory(directory: Path, processes: Processes) -> Path:
+  """Returns where a process keeps what it alone has; the first is at home in the run's own."""
+  return directory if processes.is_first else directory / f"process-{processes.index}"
 
 
 def plan_here(config: ExperimentConfig) -> tuple[RunPlan, Room]:
@@ -73,10 +94,12 @@ def plan_here(config: ExperimentConfig) -> tuple[RunPlan, Room]:
   Raises:
     UsageError: it does not fit, or something does not divide over the devices.
   """
-  devices = jax.devices()
-  check_devices(config, num_devices=len(devices))
-  plan = plan_run(config, num_devices=len(devices))
-  plan, room = with_train_state(plan, config, num_devices=len(devices)), measure_room(devices)
+  count = jax.device_count()
+  check_devices(config, num_devices=count)
+  check_shares(config, num_processes=jax.process_count())
+  plan = plan_run(config, num_devices=count)
+  plan = with_train_state(plan, config, num_devices=count)
+  room = measure_room(jax.local_devices(), num_hosts=jax.process_count())
   check_memory(plan, room)
   return plan, room
 
@@ -101,30 +124,40 @@ def check_devices(config: ExperimentConfig, *, num_devices: int) -> None:
 
 
 def _train(
-  config: ExperimentConfig, directory: Path, stop: "_StopRequests", stack: contextlib.ExitStack
+  config: ExperimentConfig,
+  directory: Path,
+  stop: "_StopRequests",
+  stack: contextlib.ExitStack,
+  *,
+  processes: Processes,
 ) -> int:
-  metrics = MetricsWriter(directory)
+  own = own_directory(directory, processes)
+  metrics = MetricsWriter(own)
   stack.callback(metrics.close)
-  checkpoints = Checkpoints(directory / "checkpoints", keep=config.training.keep_checkpoints)
+  checkpoints = _checkpoints(directory, processes, keep=config.training.keep_checkpoints)
   stack.callback(checkpoints.close)
   loop = build_loop(
     config,
     checkpoints=checkpoints,
     metrics=metrics,
-    replay_directory=directory / "replay",
+    replay_directory=own / "replay",
     stack=stack,
+    processes=processes,
   )
   if checkpoints.steps():
     loop.restore()
   else:
+    checkpoints.drop_after(0)
     metrics.restore_state({"metrics": 0, "episodes": 0})
   try:
     loop.write_status("running")
     result = loop.run(should_stop=stop.requested)
   except Interrupted as interrupted:
     loop.write_status("interrupted")
-    print(f"{interrupted}; the same command continues", file=sys.stderr)
-    return EXIT_PREEMPTED if stop.signal == signal.SIGTERM else EXIT_INTERRUPTED
+    if processes.is_first:
+      print(f"{interrupted}; the same command continues", file=sys.stderr)
+    preempted = processes.any(stop.signal == signal.SIGTERM)
+    return EXIT_PREEMPTED if preempted else EXIT_INTERRUPTED
   except KeyboardInterrupt:
     loop.write_status("interrupted")
     print("stopped at once; the last checkpoint stays", file=sys.stderr)
@@ -133,60 +166,82 @@ def _train(
     with contextlib.suppress(OSError):  # where the disk is full, the error itself matters
       loop.write_status("failed", error=str(error))
     raise
-  write_json(directory / "result.json", result)
+  if processes.is_first:
+    write_json(directory / "result.json", result)
   loop.write_status("finished")
   return 0
+
+
+def _checkpoints(
+  directory: Path, processes: Processes, *, keep: int
+) -> Checkpoints | SharedCheckpoints:
+  first = directory / "checkpoints"
+  if processes.count == 1:
+    return Checkpoints(first, keep=keep)
+  own = own_directory(directory, processes) / "checkpoints"
+  return SharedCheckpoints(own, keep=keep, processes=processes, first=first)
 
 
 def build_loop(
   config: ExperimentConfig,
   *,
-  checkpoints: Checkpoints,
+  checkpoints: Checkpoints | SharedCheckpoints,
   metrics: MetricsWriter,
   replay_directory: Path,
   stack: contextlib.ExitStack,
+  processes: Processes = ALONE,
 ) -> Loop:
-  """Puts a run together; environments are closed with `stack`."""
+  """Puts a run, or this process's part of it, together; environments are closed with `stack`."""
   environment = make_environment(
     config.environment.game,
     levels=config.environment.level_distribution,
-    num_environments=config.environment.num_environments,
-    seed=derive_seed(config.seed, Purpose.ENVIRONMENT),
+    num_environments=config.environment.num_environments // processes.count,
+    seed=own_seed(config.seed, Purpose.ENVIRONMENT, processes=processes),
   )
   stack.callback(environment.close)
   agent = make_agent(
     config.agent,
-    environment.spec,
+    spec_of(config),
     total_environment_steps=config.training.total_environment_steps,
   )
-  mesh = make_mesh()
+  mesh, own_mesh = make_mesh(), make_own_mesh()
   acts = {"sampled": agent.act, "greedy": agent.act_greedy}
   return Loop(
     agent,
-    actor=Actor(environment, CompiledAct(agent.act, mesh), rollout_length=agent.rollout_length),
+    actor=Actor(environment, CompiledAct(agent.act, own_mesh), rollout_length=agent.rollout_length),
     learner=Learner(agent, mesh=mesh, seed=config.seed),
-    sources=make_sources(agent, mesh=mesh, seed=config.seed),
+    sources=make_sources(agent, mesh=mesh, seed=config.seed, processes=processes),
     snapshots=[
       make_snapshot_store(phase.source, replay_directory / phase.name) for phase in agent.phases
     ],
     evaluation_sets=evaluation_sets(config),
-    evaluation_act=CompiledAct(acts[config.evaluation.policy], mesh),
+    evaluation_act=CompiledAct(acts[config.evaluation.policy], own_mesh),
     checkpoints=checkpoints,
     metrics=metrics,
     training=config.training,
     evaluation=config.evaluation,
     seed=config.seed,
+    processes=processes,
   )
 
 
-def make_sources(agent: Agent, *, mesh: Mesh, seed: int) -> list[Source]:
-  """Returns every phase's source; what is drawn ahead goes to the devices at once."""
+def make_sources(
+  agent: Agent, *, mesh: Mesh, seed: int, processes: Processes = ALONE
+) -> list[Source]:
+  """Returns every phase's source, or this process's part of each.
+
+  What is drawn ahead goes to the devices at once.
+  """
 
   def place(record: Record) -> Record:
     return sharding.place(record, mesh, sharding.TIME_FIRST)
 
   return [
-    make_source(phase.source, seed=derive_seed(seed, Purpose.SOURCE, index), prepare=place)
+    make_source(
+      own_share(phase.source, processes),
+      seed=own_seed(seed, Purpose.SOURCE, index, processes=processes),
+      prepare=place,
+    )
     for index, phase in enumerate(agent.phases)
   ]
 
@@ -249,4 +304,5 @@ def _stop_requests():
     yield requests
   finally:
     for number, handler in previous.items():
-      signal.signal(number, handler)
+      # None: what handled it before, such as the preemption service of JAX, is not Python's.
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)

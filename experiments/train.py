@@ -9,6 +9,7 @@ from experiments.config import ExperimentConfig
 from experiments.errors import EXIT_FAILED, UsageError
 from experiments.options import OptionParser, add_selection, guarded, parse_with_fields
 from experiments.registry import agent_name
+from experiments.several_processes import run_together
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,15 +35,26 @@ def main(arguments: Sequence[str]) -> int:
     action="store_true",
     help="with --plan: measure the speed in a few turns, which are thrown away, and print hours",
   )
+  parser.add_argument(
+    "--distributed",
+    action="store_true",
+    help="this is one of several processes, one on each host; they find one another through "
+    "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or through Slurm",
+  )
   options, config = parse_with_fields(parser, arguments)
   if options.calibrate and not options.plan:
     raise UsageError("--calibrate goes with --plan: it measures and starts no run")
+  if options.distributed and options.plan:
+    raise UsageError("--distributed goes without --plan, which looks at this machine alone")
   if options.plan:
     return show_plan(config, calibrate=options.calibrate)
   directory = options.out or Path("runs") / run_name(config)
   if options.resume == "never" and (directory / "config.yaml").exists():
     raise UsageError(f"--resume never, but {directory} holds a run already")
-  return train(config, directory, command=["procplan", "train", *arguments])
+  command = ["procplan", "train", *arguments]
+  if options.distributed:
+    return run_together(lambda: train(config, directory, command=command))
+  return train(config, directory, command=command)
 
 
 def show_plan(config: ExperimentConfig, *, calibrate: bool) -> int:
@@ -75,10 +87,11 @@ def train(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) 
   from experiments import runner  # here, because it imports JAX
   from training.checkpoint import CheckpointError
   from training.learner import NonFiniteError
+  from training.processes import DisagreementError, here
 
   try:
-    return runner.run(config, directory, command=command)
-  except (NonFiniteError, CheckpointError) as error:
+    return runner.run(config, directory, command=command, processes=here())
+  except (NonFiniteError, CheckpointError, DisagreementError) as error:
     print(f"error: {directory}: {error}", file=sys.stderr)
   except OSError as error:
     free = shutil.disk_usage(directory.parent if not directory.exists() else directory).free

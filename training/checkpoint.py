@@ -106,6 +106,19 @@ def _arrays_by_path(tree: Any) -> dict[str, str]:
   }
 
 
+def this_process_alone() -> ocp.options.MultiprocessingOptions:
+  """Returns orbax's setting by which a process of several writes and reads without the others.
+
+  By default every process would have to write the same checkpoint to the same place.
+  """
+  if jax.process_count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  index = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process-{index}"
+  )
+
+
 def _check_space(directory: Path, arrays: Iterable[Any]) -> None:
   """Checks that the disk has room before orbax starts the threads that would find out.
 
@@ -137,11 +150,15 @@ class Checkpoints:
     self._manifests.mkdir(parents=True, exist_ok=True)
     logging.getLogger("absl").addFilter(_is_worth_logging)
     self._set_aside_incomplete()
+    (self._directory / "steps").mkdir(exist_ok=True)
     self._manager = ocp.CheckpointManager(
       self._directory / "steps",
       item_names=("train_state", "host", "counters"),
       options=ocp.CheckpointManagerOptions(
-        enable_async_checkpointing=False, cleanup_tmp_directories=True
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
+        create=False,
+        multiprocessing_options=this_process_alone(),
       ),
     )
 
@@ -149,8 +166,19 @@ class Checkpoints:
     """Returns the steps that have a checkpoint, oldest first."""
     return sorted(self._manager.all_steps())
 
-  def save(self, step: int, snapshot: Snapshot) -> None:
+  def save(
+    self,
+    step: int,
+    snapshot: Snapshot,
+    *,
+    before_dropping: Callable[[], None] = lambda: None,
+  ) -> None:
     """Writes a checkpoint, then the checksums that make it count, then drops old ones.
+
+    Args:
+      step: its number.
+      snapshot: its content.
+      before_dropping: called once it counts.
 
     Raises:
       CheckpointError: it could not be written, for example on a full disk; earlier
@@ -176,6 +204,7 @@ class Checkpoints:
       raise CheckpointError(
         f"could not write the checkpoint at step {step} in {self._directory}: {error}"
       ) from error
+    before_dropping()
     # Only now: until its manifest is there, the new one does not count.
     for old in self.steps()[: -self._keep]:
       self._manager.delete(old)
@@ -207,7 +236,7 @@ class Checkpoints:
     candidates = self.steps()[::-1] if step is None else [step]
     problems = []
     for candidate in candidates:
-      problem = self._find_damage(candidate) or "; ".join(damage_beside(candidate))
+      problem = self.find_damage(candidate) or "; ".join(damage_beside(candidate))
       if not problem:
         return candidate, self._read(candidate, train_state)
       logger.warning("checkpoint %d is not used: %s", candidate, problem)
@@ -245,7 +274,8 @@ class Checkpoints:
     shutil.rmtree(target, ignore_errors=True)
     path.rename(target)
 
-  def _find_damage(self, step: int) -> str | None:
+  def find_damage(self, step: int) -> str | None:
+    """Returns what is wrong with a checkpoint, or None."""
     return find_damage(self._directory, step)
 
   def _read(self, step: int, train_state: Any) -> Snapshot:
@@ -260,7 +290,8 @@ class Checkpoints:
     )
     # Before reading: a restore that fails half-way leaves its unfinished reads behind.
     path = self._step_directory(step) / "train_state"
-    misfit = find_misfit(ocp.StandardCheckpointHandler().metadata(path).tree, target)
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=this_process_alone())
+    misfit = find_misfit(handler.metadata(path).tree, target)
     if misfit is not None:
       raise CheckpointError(f"{path} is of another agent than the run's: {misfit}")
     restored = self._manager.restore(

@@ -10,7 +10,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from training.checkpoint import CheckpointError, find_damage, find_misfit
+from training.checkpoint import CheckpointError, find_damage, find_misfit, this_process_alone
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +60,12 @@ class CheckpointReader:
     try:
       # Compared before reading: a restore that fails half-way leaves pages of tracebacks of
       # its unfinished reads on stderr.
-      handler = ocp.StandardCheckpointHandler()
+      alone = this_process_alone()
+      handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
       misfit = find_misfit(handler.metadata(path).tree, train_state)
       if misfit is not None:
         raise CheckpointError(f"{path} is of another agent than the run's: {misfit}")
-      with ocp.Checkpointer(handler) as checkpointer:
+      with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
         return checkpointer.restore(path, args=ocp.args.StandardRestore(train_state))
     except (ValueError, KeyError, OSError) as error:
       raise CheckpointError(f"{path} cannot be read: {error}") from error

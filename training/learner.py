@@ -24,6 +24,7 @@ class Learner:
 
   def __init__(self, agent: Agent, *, mesh: Mesh, seed: int):
     self._mesh = mesh
+    self._own_mesh = sharding.make_own_mesh() if mesh.is_multi_process else None
     self._seed = seed
     self._key = jax.random.key(seed)
     key = derive_key(self._key, Purpose.INITIALISE)
@@ -44,16 +45,23 @@ class Learner:
     self._phases = tuple(_CompiledPhase(phase, mesh) for phase in agent.phases)
 
   def publish(self) -> PolicyParams:
-    """Returns a copy of what acting needs: the state itself is donated to updates."""
-    return self._publish(self.state)
+    """Returns a copy of what acting needs: the state itself is donated to updates.
+
+    Of several processes each gets one on its own devices, to act without the others.
+    """
+    published = self._publish(self.state)
+    return sharding.own_copy(published, self._own_mesh) if self._own_mesh else published
 
   def postprocess(self, trajectory: Trajectory) -> Record:
-    """Turns an arriving trajectory into a record, on the devices."""
+    """Turns an arriving trajectory into a record, on the devices.
+
+    Of several processes each gives its own environments' and gets their record, as numpy.
+    """
     specs = Trajectory(*(sharding.TIME_FIRST,) * 5, final_observation=sharding.BATCH_FIRST)
     specs = specs._replace(extras=dict.fromkeys(trajectory.extras, sharding.TIME_FIRST))
     placed = sharding.place(trajectory, self._mesh, specs)
     self.state, record = self._postprocess(self.state, placed)
-    return record
+    return sharding.own_part(record)
 
   def make_targets(self, index: int, record: Record, *, draw: int) -> Batch:
     """Makes phase `index`'s batch of a drawn record, `[T, B, ...]`.
@@ -64,6 +72,8 @@ class Learner:
       draw: number of this draw in the run; the key follows from it.
     """
     key = derive_key(self._key, Purpose.MAKE_TARGETS, index, draw)
+    if self._own_mesh:
+      record = sharding.place(record, self._mesh, sharding.TIME_FIRST)
     return self._phases[index].make_targets(self.state, record, key)
 
   def update(self, index: int, batch: Batch, *, draw: int) -> dict[str, float]:
@@ -89,6 +99,10 @@ class Learner:
       self.state, update_metrics = compiled.update(self.state, batch, minibatch, update_key)
       metrics.append(update_metrics)
     return _summarise(compiled.phase.name, jax.device_get(metrics))
+
+  def place_state(self, state: TrainState) -> None:
+    """Takes a train state, the same in every process, and puts it on the devices of all."""
+    self.state = sharding.place(state, self._mesh, sharding.REPLICATED)
 
   def check_finite(self) -> None:
     """Raises NonFiniteError, naming the place, unless every number of the state is finite.
@@ -133,7 +147,7 @@ class _CompiledPhase:
     sharding.check_divides(size, count, mesh=self._mesh, what=f"phase {self.phase.name}")
     for _ in range(self.phase.epochs):
       indices = sharding.shuffled_minibatches(size, count, mesh=self._mesh, generator=generator)
-      yield from (sharding.place(row, self._mesh, sharding.BATCH_FIRST) for row in indices)
+      yield from (sharding.place_whole(row, self._mesh, sharding.BATCH_FIRST) for row in indices)
 
   def compilations(self) -> dict[str, int]:
     """Returns how often each function was compiled."""

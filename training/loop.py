@@ -23,6 +23,8 @@ from training.evaluation import EvaluationSet, evaluate
 from training.keys import Purpose, derive_key
 from training.learner import Learner
 from training.metrics import MetricsWriter
+from training.processes import ALONE, Processes
+from training.shared_checkpoints import SharedCheckpoints
 from training.turn import Turn, naming_the_step
 
 
@@ -43,11 +45,12 @@ class Loop:
     snapshots: Sequence[SnapshotStore | None],
     evaluation_sets: Sequence[EvaluationSet],
     evaluation_act: CompiledAct,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | SharedCheckpoints,
     metrics: MetricsWriter,
     training: TrainingConfig,
     evaluation: EvaluationConfig,
     seed: int,
+    processes: Processes = ALONE,
   ):
     self._agent = agent
     self._actor = actor
@@ -61,14 +64,18 @@ class Loop:
     self._training = training
     self._evaluation = evaluation
     self._key = jax.random.key(seed)
-    self._turn = Turn(agent, actor=actor, learner=learner, sources=sources, key=self._key)
+    self._processes = processes
+    self._turn = Turn(
+      agent, actor=actor, learner=learner, sources=sources, key=self._key, processes=processes
+    )
     self.counters = Counters(draws=[0] * len(agent.phases))
 
   def run(self, *, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Trains to the end.
 
     Args:
-      should_stop: asked after every turn; if true, a checkpoint is saved and the run ends.
+      should_stop: asked after every turn; if true in one process, all save a checkpoint and
+        the run ends.
 
     Returns:
       The content of result.json.
@@ -88,7 +95,7 @@ class Loop:
       finished = counters.environment_steps >= total
       if not finished and _passed(before, counters.environment_steps, self._evaluation.every):
         self._evaluate(self._evaluation.episodes_per_environment)
-      stop = should_stop() and not finished
+      stop = self._processes.any(should_stop()) and not finished
       every = self._training.checkpoint_every
       if stop or finished or _passed(before, counters.environment_steps, every):
         self.save()
@@ -149,7 +156,7 @@ class Loop:
       self._metrics.restore_state(files)
     except ValueError as error:
       raise CheckpointError(f"the run cannot continue from step {step}: {error}") from error
-    self._learner.state = snapshot.train_state
+    self._learner.place_state(snapshot.train_state)
     self.counters = Counters(**counters)
     self._checkpoints.drop_after(step)
 
@@ -189,13 +196,19 @@ class Loop:
     self._metrics.write_status(state, status)
 
   def _evaluate(self, episodes_per_environment: int) -> list[dict[str, Any]]:
-    """Evaluates on every set; returns and writes the rows."""
+    """Evaluates on every set; returns and writes the rows.
+
+    Of several processes the first alone does, and the others wait: the levels, and so the
+    scores, are those of a run of one process.
+    """
     start = time.monotonic()
     steps = self.counters.environment_steps
     params = self._learner.publish()
     reading = read_values(self._agent, self._learner.state)
     rows = []
-    for index, evaluation_set in enumerate(self._evaluation_sets):
+    for index, evaluation_set in enumerate(
+      self._evaluation_sets if self._processes.is_first else ()
+    ):
       rows.append(
         evaluate(
           evaluation_set,
@@ -207,8 +220,8 @@ class Loop:
           reading=reading,
         )
       )
-    seconds = time.monotonic() - start
-    self.counters.seconds += seconds
+    self._processes.wait(f"evaluated-{steps}-{episodes_per_environment}")
+    self.counters.seconds += time.monotonic() - start
     for row in rows:
       self._metrics.write("evaluation", row, environment_steps=steps, seconds=self.counters.seconds)
     return rows

@@ -20,15 +20,74 @@ TIME_FIRST = PartitionSpec(None, AXIS)  # [T, B, ...]
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-  """Returns the mesh over `devices`, by default all of this process."""
-  return Mesh(np.asarray(devices or jax.devices()), (AXIS,))
+  """Returns the mesh over `devices`, by default those of all processes, one's beside another's."""
+  devices = devices or sorted(jax.devices(), key=lambda each: (each.process_index, each.id))
+  return Mesh(np.asarray(devices), (AXIS,))
+
+
+def make_own_mesh() -> Mesh:
+  """Returns the mesh over this process's devices, for what it does without the others."""
+  return make_mesh(jax.local_devices())
 
 
 def place(tree: Any, mesh: Mesh, specs: Any) -> Any:
-  """Puts host arrays on the mesh; `specs` is one spec or a tree of them."""
+  """Puts host arrays on the mesh; `specs` is one spec or a tree of them.
+
+  On a mesh of several processes, each gives its own part of what is split, in the order of the
+  processes, and the same of what is not.
+  """
   if isinstance(specs, PartitionSpec):
-    return jax.device_put(tree, NamedSharding(mesh, specs))
-  return jax.device_put(tree, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
+    shardings = jax.tree.map(lambda _: NamedSharding(mesh, specs), tree)
+  else:
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+  if mesh.is_multi_process:
+    return jax.tree.map(_place_own_part, tree, shardings)
+  return jax.device_put(tree, shardings)
+
+
+def _place_own_part(x: Any, sharding: NamedSharding) -> jax.Array:
+  if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    return x  # is there already
+  return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+
+
+def place_whole(x: np.ndarray, mesh: Mesh, spec: PartitionSpec) -> jax.Array:
+  """Puts an array on the mesh that every process has the whole of."""
+  return jax.make_array_from_callback(x.shape, NamedSharding(mesh, spec), lambda part: x[part])
+
+
+def own_part(tree: Any) -> Any:
+  """Returns the parts of arrays that are on this process's devices.
+
+  Where it has all of an array, the array itself; else numpy, its parts one behind the other.
+  """
+  return jax.tree.map(_own_part, tree)
+
+
+def _own_part(x: Any) -> Any:
+  if not isinstance(x, jax.Array) or x.is_fully_addressable:
+    return x
+  shards = sorted(x.addressable_shards, key=lambda shard: [s.start or 0 for s in shard.index])
+  parts = [np.asarray(shard.data) for shard in shards]
+  split = [axis for axis, size in enumerate(x.shape) if size != parts[0].shape[axis]]
+  return np.concatenate(parts, axis=split[0]) if split else parts[0]
+
+
+def own_copy(tree: Any, mesh: Mesh) -> Any:
+  """Returns arrays that all processes hold whole as arrays on `mesh`, this process's own."""
+  sharding = NamedSharding(mesh, REPLICATED)
+
+  def copy(x):
+    shards = [shard.data for shard in x.addressable_shards]
+    return jax.make_array_from_single_device_arrays(x.shape, sharding, shards)
+
+  return jax.tree.map(copy, tree)
+
+
+def first_shard(mesh: Mesh) -> int:
+  """Returns how many devices of other processes come before those of an own mesh."""
+  everywhere = make_mesh().devices.tolist()
+  return everywhere.index(mesh.devices[0]) if jax.process_count() > 1 else 0
 
 
 def on_mesh(function: Callable, mesh: Mesh, *, results: Any, **jit_options: Any) -> Callable:
@@ -59,12 +118,15 @@ def on_shards(function: Callable, mesh: Mesh, *, record: PartitionSpec) -> Calla
     record: how the second argument's arrays are split.
 
   Returns:
-    The compiled function; each shard folds its index into the key. Results are
-    split along their first axis.
+    The compiled function; each shard folds its index among those of all processes into the
+    key. Results are split along their first axis.
   """
 
+  first = 0 if mesh.is_multi_process else first_shard(mesh)
+
   def run(replicated, shard, key):
-    return function(replicated, shard, jax.random.fold_in(key, jax.lax.axis_index(AXIS)))
+    own_key = jax.random.fold_in(key, first + jax.lax.axis_index(AXIS))
+    return function(replicated, shard, own_key)
 
   mapped = jax.shard_map(
     run,

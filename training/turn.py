@@ -9,10 +9,12 @@ import numpy as np
 
 from agents.interface import Agent
 from replay.interface import Source
+from training import sharding
 from training.actor import Actor
 from training.counters import Counters
 from training.episodes import Episode
 from training.learner import Learner, NonFiniteError
+from training.processes import ALONE, Processes
 from training.stopwatch import Stopwatch
 
 
@@ -27,12 +29,14 @@ class Turn:
     learner: Learner,
     sources: Sequence[Source],
     key: jax.Array,
+    processes: Processes = ALONE,
   ):
     self._agent = agent
     self._actor = actor
     self._learner = learner
     self._sources = sources
     self._key = key
+    self._processes = processes
 
   def run(self, counters: Counters) -> tuple[dict[str, Any], list[Episode]]:
     """Makes a turn.
@@ -50,13 +54,17 @@ class Turn:
     watch = Stopwatch()
     episodes = self._collect(counters, watch)
     counters.rollouts += 1
-    counters.environment_steps += self._actor.steps_per_rollout
+    counters.environment_steps += self._steps_of_all()
     counters.add_episodes(episodes)
     row = self._learn(counters, watch)
     for phase, source in zip(self._agent.phases, self._sources, strict=True):
       row |= {f"{phase.name}/replay_{name}": fact for name, fact in source.facts().items()}
     counters.seconds += watch.elapsed()
     return {**row, **watch.report()}, episodes
+
+  def _steps_of_all(self) -> int:
+    """Returns the environment steps of one rollout, over all processes."""
+    return self._actor.steps_per_rollout * self._processes.count
 
   def _collect(self, counters: Counters, watch: Stopwatch) -> list[Episode]:
     """Hands one rollout to every phase's source; returns the episodes that ended in it."""
@@ -66,7 +74,7 @@ class Turn:
         params, base_key=self._key, rollout=counters.rollouts
       )
     watch.add_seconds("inference", self._actor.inference_seconds)
-    watch.count({"steps": 1, **self._agent.work}, times=self._actor.steps_per_rollout)
+    watch.count({"steps": 1, **self._agent.work}, times=self._steps_of_all())
     record = self._learner.postprocess(trajectory)
     with watch.part("replay"):
       for source in self._sources:
@@ -95,7 +103,8 @@ class Turn:
       batch = jax.block_until_ready(self._learner.make_targets(index, record, draw=draw))
     if phase.priorities is not None:
       with watch.part("replay"):
-        source.update_priorities(*map(np.asarray, phase.priorities(batch)))
+        priorities = sharding.own_part(tuple(phase.priorities(batch)))
+        source.update_priorities(*map(np.asarray, priorities))
     with watch.part(f"{phase.name}_update"):
       metrics = self._learner.update(index, batch, draw=draw)
     watch.count({"updates": phase.epochs * phase.num_minibatches, **phase.work})
