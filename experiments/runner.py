@@ -95,7 +95,7 @@ def plan_here(config: ExperimentConfig) -> tuple[RunPlan, Room]:
     UsageError: it does not fit, or something does not divide over the devices.
   """
   count = jax.device_count()
-  check_devices(config, num_devices=count)
+  check_devices(config, num_devices=count, num_processes=jax.process_count())
   check_shares(config, num_processes=jax.process_count())
   plan = plan_run(config, num_devices=count)
   plan = with_train_state(plan, config, num_devices=count)
@@ -104,19 +104,22 @@ def plan_here(config: ExperimentConfig) -> tuple[RunPlan, Room]:
   return plan, room
 
 
-def check_devices(config: ExperimentConfig, *, num_devices: int) -> None:
-  """Checks that everything divides over the devices.
+def check_devices(config: ExperimentConfig, *, num_devices: int, num_processes: int = 1) -> None:
+  """Checks that everything divides over the devices; one process alone evaluates, on its own.
 
   Raises:
     UsageError: it does not; names the field.
   """
   counts = {
-    "environment.num_environments": config.environment.num_environments,
-    "evaluation.num_environments": config.evaluation.num_environments,
+    "environment.num_environments": (config.environment.num_environments, num_devices),
+    "evaluation.num_environments": (
+      config.evaluation.num_environments,
+      num_devices // num_processes,
+    ),
   }
-  for field, count in counts.items():
-    if count % num_devices:
-      raise UsageError(f"{field} must be a multiple of the {num_devices} devices, got {count}")
+  for field, (count, devices) in counts.items():
+    if count % devices:
+      raise UsageError(f"{field} must be a multiple of the {devices} devices, got {count}")
   try:
     config.agent.check_batch(config.environment.num_environments // num_devices)
   except ValueError as error:

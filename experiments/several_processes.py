@@ -31,6 +31,14 @@ def run_together(run: Callable[[], int]) -> int:
   except UsageError as error:
     print(f"error: {error}", file=sys.stderr)
     code = EXIT_USAGE
+  except jax.errors.JaxRuntimeError as error:
+    reason = " ".join(str(error).split())
+    print(
+      f"error: another process of the run has ended or is out of reach ({reason}); once all have "
+      "ended the same command, on every host, continues",
+      file=sys.stderr,
+    )
+    code = EXIT_FAILED
   except Exception:
     traceback.print_exc()
     code = EXIT_FAILED

@@ -119,6 +119,13 @@ def this_process_alone() -> ocp.options.MultiprocessingOptions:
   )
 
 
+def _target(x: Any) -> Any:
+  """Returns what orbax is to restore an array as: of numpy, or on the devices where `x` is."""
+  if isinstance(x, np.ndarray):
+    return x
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
 def _check_space(directory: Path, arrays: Iterable[Any]) -> None:
   """Checks that the disk has room before orbax starts the threads that would find out.
 
@@ -284,10 +291,7 @@ class Checkpoints:
     ]
     host = {name: np.empty(shape, dtype) for name, (shape, dtype) in content["host"].items()}
     stored = {name: x for name, x in host.items() if x.size}
-    target = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-      train_state,
-    )
+    target = jax.tree.map(_target, train_state)
     # Before reading: a restore that fails half-way leaves its unfinished reads behind.
     path = self._step_directory(step) / "train_state"
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=this_process_alone())

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from training.checkpoint import CheckpointError, Checkpoints, Snapshot
 from training.checkpoint_reader import CheckpointReader
 from training.checksum import checksum_of
+from training.part_checkpoints import PartCheckpoints
 from training.processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ class SharedCheckpoints:
       processes: of the run.
       first: `directory` of the first process; all must see the same disk.
     """
-    self._own = Checkpoints(directory, keep=keep)
+    make = Checkpoints if processes.is_first else PartCheckpoints
+    self._own = make(directory, keep=keep)
     self._processes = processes
     self._first = first
 
@@ -48,14 +49,14 @@ class SharedCheckpoints:
       CheckpointError: it could not be written.
       DisagreementError: the processes hold different train states; nothing is written.
     """
-    own_copy = jax.tree.map(lambda x: x.addressable_data(0), snapshot.train_state)
+    # Of numpy: orbax refuses what is on the devices of one process alone.
+    own_copy = jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), snapshot.train_state)
     checksum = checksum_of(own_copy)
     self._processes.check_equal(checksum)
-    if not self._processes.is_first:
-      own_copy = {"checksum": jnp.asarray(np.frombuffer(checksum, np.uint8))}
+    kept = own_copy if self._processes.is_first else {"checksum": checksum.hex()}
     self._own.save(
       step,
-      snapshot._replace(train_state=own_copy),
+      snapshot._replace(train_state=kept),
       before_dropping=lambda: self._processes.wait(f"saved-{step}"),
     )
 
@@ -72,7 +73,7 @@ class SharedCheckpoints:
       damage_beside: as of `Checkpoints.restore`.
 
     Returns:
-      The step and what was saved; the train state's arrays are on this process alone.
+      The step and what was saved; the train state is of numpy.
 
     Raises:
       CheckpointError: there is none.
@@ -86,7 +87,7 @@ class SharedCheckpoints:
     raise CheckpointError(f"no checkpoint beside {self._first} is good in every process")
 
   def drop_after(self, step: int) -> None:
-    """Sets aside later checkpoints, which not every process has in good order."""
+    """Puts away later checkpoints, which not every process has in good order."""
     self._processes.wait(f"read-{step}")  # the others read the first one's train state
     self._own.drop_after(step)
 
@@ -95,16 +96,12 @@ class SharedCheckpoints:
     self._own.close()
 
   def _read(self, step: int, train_state: Any) -> Snapshot:
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), train_state
-    )
+    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), train_state)
     if self._processes.is_first:
       return self._own.restore(target, step=step)[1]
-    own_target = {"checksum": jax.ShapeDtypeStruct((32,), np.uint8, sharding=here)}
-    _, snapshot = self._own.restore(own_target, step=step)
+    snapshot = self._own.restore(step)
     _, state = CheckpointReader(self._first).restore_train_state(target, step=step)
-    if checksum_of(state) != np.asarray(snapshot.train_state["checksum"]).tobytes():
+    if checksum_of(state).hex() != snapshot.train_state["checksum"]:
       raise CheckpointError(
         f"step {step} in {self._first} is not the train state that this process has saved with"
       )

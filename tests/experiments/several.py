@@ -1,0 +1,79 @@
+"""Starts one run as several small processes on this machine."""
+
+import dataclasses
+import os
+from pathlib import Path
+import socket
+import subprocess
+import sys
+
+from environments.config import EnvironmentConfig
+from experiments.config import ExperimentConfig, save_config
+from experiments.presets import make_preset
+from networks.config import ResNetConfig
+from training.config import EvaluationConfig, TrainingConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+BACKBONE = ResNetConfig(stem_kernels=(8,), stem_strides=(8,), stem_channels=(4,), blocks=0)
+ENVIRONMENTS = 4
+
+
+def tiny(agent: str, *, turns: int, turn: int) -> ExperimentConfig:
+  """A run on Catch of so many turns of so many steps, with a checkpoint after every other."""
+  preset = make_preset("smoke", agent)
+  changes = {"backbone": BACKBONE, "rollout_length": turn // ENVIRONMENTS}
+  if agent == "ppo":
+    changes |= {"hidden": 8, "num_minibatches": 2, "epochs": 2, "gradient_chunk": 0}
+  else:
+    changes["model"] = dataclasses.replace(
+      preset.agent.model, dynamics_blocks=0, head_channels=2, hidden=8
+    )
+    changes["sequences"] = dataclasses.replace(
+      preset.agent.sequences, starts=2, batch_size=8, capacity=256, min_size=128
+    )
+  return ExperimentConfig(
+    agent=dataclasses.replace(preset.agent, **changes),
+    environment=EnvironmentConfig("catch", "easy-200", num_environments=ENVIRONMENTS),
+    training=TrainingConfig(turns * turn, checkpoint_every=2 * turn, keep_checkpoints=2),
+    evaluation=EvaluationConfig(
+      every=10**9, num_environments=1, episodes_per_environment=1, final_episodes_per_environment=1
+    ),
+  )
+
+
+def start(config: ExperimentConfig, directory: Path, *, cache: dict, count: int = 2) -> list:
+  """Starts the processes of a run in `directory`, one CPU device each."""
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  file = directory.with_suffix(".yaml")
+  save_config(config, file)
+  environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+  environment |= cache | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+  environment |= {
+    "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+    "JAX_NUM_PROCESSES": str(count),
+  }
+  command = [sys.executable, "-m", "experiments.train", "--distributed"]
+  command += ["--config", str(file), "--out", str(directory)]
+  return [
+    subprocess.Popen(
+      command,
+      cwd=ROOT,
+      env=environment | {"JAX_PROCESS_ID": str(index)},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for index in range(count)
+  ]
+
+
+def finish(processes: list) -> list[tuple[int, str]]:
+  """Waits for the processes; returns each one's exit code and what it said."""
+  try:
+    said = [each.communicate(timeout=300)[0] for each in processes]
+  finally:
+    for each in processes:
+      each.kill()
+  return [(each.returncode, text) for each, text in zip(processes, said, strict=True)]
