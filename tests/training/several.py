@@ -19,7 +19,7 @@ ENVIRONMENTS = 4
 
 
 def tiny(agent: str, *, turns: int, turn: int) -> ExperimentConfig:
-  """A run on Catch of so many turns of so many steps, with a checkpoint after every other."""
+  """A run on Catch of so many turns of so many steps, with a checkpoint after every fourth."""
   preset = make_preset("smoke", agent)
   changes = {"backbone": BACKBONE, "rollout_length": turn // ENVIRONMENTS}
   if agent == "ppo":
@@ -34,9 +34,9 @@ def tiny(agent: str, *, turns: int, turn: int) -> ExperimentConfig:
   return ExperimentConfig(
     agent=dataclasses.replace(preset.agent, **changes),
     environment=EnvironmentConfig("catch", "easy-200", num_environments=ENVIRONMENTS),
-    training=TrainingConfig(turns * turn, checkpoint_every=2 * turn, keep_checkpoints=2),
+    training=TrainingConfig(turns * turn, checkpoint_every=4 * turn, keep_checkpoints=2),
     evaluation=EvaluationConfig(
-      every=10**9, num_environments=1, episodes_per_environment=1, final_episodes_per_environment=1
+      every=10**9, num_environments=2, episodes_per_environment=1, final_episodes_per_environment=1
     ),
   )
 

@@ -1,0 +1,157 @@
+"""Runs of two processes on this machine: they agree, stop together, and continue.
+
+Two real processes of the command with one CPU device each, which speak over gloo. Twice as
+many steps as one process alone would take are checked against one with two devices.
+"""
+
+import json
+import os
+from pathlib import Path
+import signal
+import time
+
+import numpy as np
+import pytest
+from same_run import assert_same_run, read_arrays, read_rows
+from several import ENVIRONMENTS, finish, start, tiny
+
+from environments.factory import make_environment
+from environments.joined import JoinedEnvironment
+from experiments import runner
+from experiments.errors import UsageError
+from experiments.run_shares import check_shares, own_share
+from replay.interface import Rollouts
+from training.keys import Purpose, derive_seed
+from training.processes import Processes
+
+TURNS, TURN = 24, 32
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, compile_cache):
+  """A run of PPO in two processes that nothing disturbs."""
+  directory = tmp_path_factory.mktemp("runs") / "whole"
+  ended = finish(start(tiny("ppo", turns=TURNS, turn=TURN), directory, cache=compile_cache))
+  assert [code for code, _ in ended] == [0, 0], ended
+  return directory
+
+
+def listing(directory: Path) -> dict:
+  """What the second process says of its latest checkpoint."""
+  found = (directory / "process-1" / "checkpoints").glob("*.json")
+  return json.loads(max(found, key=lambda path: int(path.stem)).read_text())
+
+
+def part_arrays(directory: Path) -> dict[str, np.ndarray]:
+  """What the second process has saved of its own in its latest checkpoint."""
+  found = (directory / "process-1" / "checkpoints").glob("*.npz")
+  with np.load(max(found, key=lambda path: int(path.stem))) as arrays:
+    return {name: arrays[name] for name in arrays.files}
+
+
+def test_two_processes_do_as_one_with_two_devices(whole, tmp_path, monkeypatch):
+  """Bit for bit: the environments side by side, gradients summed over two devices."""
+  config = tiny("ppo", turns=TURNS, turn=TURN)
+  seed = derive_seed(config.seed, Purpose.ENVIRONMENT)
+  seeds = (seed, derive_seed(config.seed, Purpose.ENVIRONMENT, 1))
+
+  def side_by_side(game, *, levels, num_environments, seed):
+    if seed not in seeds:  # of an evaluation
+      return make_environment(game, levels=levels, num_environments=num_environments, seed=seed)
+    half = num_environments // 2
+    return JoinedEnvironment(
+      [make_environment(game, levels=levels, num_environments=half, seed=each) for each in seeds]
+    )
+
+  monkeypatch.setattr(runner, "make_environment", side_by_side)
+  assert runner.run(config, tmp_path / "one", command=["test"]) == 0
+  expected, found = (read_arrays(each, "train_state") for each in (tmp_path / "one", whole))
+  assert expected.keys() == found.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+  losses = [
+    {name: value for name, value in row.items() if name.startswith("policy/")}
+    for row in read_rows(whole)
+  ]
+  assert losses == [
+    {name: value for name, value in row.items() if name.startswith("policy/")}
+    for row in read_rows(tmp_path / "one")
+  ]
+
+
+def test_each_has_environments_and_files_of_its_own(whole):
+  first, second = read_arrays(whole, "host"), part_arrays(whole)
+  for states in (first, second):
+    assert sum("environment/" in name for name in states) == ENVIRONMENTS // 2
+  one, other = first["['environment/0']"], second["environment/0"]
+  assert one.tobytes() != other.tobytes()
+  episodes = [each / "episodes.jsonl" for each in (whole, whole / "process-1")]
+  assert episodes[0].read_bytes() != episodes[1].read_bytes()
+  assert json.loads((whole / "status.json").read_text())["environment_steps"] == TURNS * TURN
+  assert not (whole / "process-1" / "result.json").exists()
+  kinds = {row["kind"] for row in read_rows(whole / "process-1")}
+  assert kinds == {"training"}, "the first alone evaluates"
+
+
+def test_what_is_stopped_and_killed_continues_as_if_nothing_had_been(
+  whole, tmp_path, compile_cache
+):
+  config, directory = tiny("ppo", turns=TURNS, turn=TURN), tmp_path / "run"
+  for which, number in ((1, signal.SIGTERM), (1, signal.SIGKILL), (0, signal.SIGKILL)):
+    before, running = saved(directory), start(config, directory, cache=compile_cache)
+    while saved(directory) == before and all(each.poll() is None for each in running):
+      time.sleep(0.02)
+    os.kill(running[which].pid, number)
+    codes = [code for code, _ in finish(running)]
+    if number == signal.SIGTERM:
+      assert codes == [75, 75]
+      steps = [int(each.stem) for each in (directory / "checkpoints/manifests").iterdir()]
+      assert max(steps) == max(saved(directory)) < TURNS * TURN
+    else:
+      assert 0 not in codes
+      assert 75 not in codes
+    if max(saved(directory)) >= TURNS * TURN * 2 // 3:
+      break  # too near its end for another
+  ended = finish(start(config, directory, cache=compile_cache))
+  assert [code for code, _ in ended] == [0, 0], ended
+  assert_same_run(directory, whole)
+  found, expected = part_arrays(directory), part_arrays(whole)
+  assert found.keys() == expected.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+  assert listing(directory)["train_state"] == listing(whole)["train_state"]
+
+
+def saved(directory: Path) -> list[int]:
+  """The steps of which the second process has a checkpoint."""
+  found = (directory / "process-1" / "checkpoints").glob("*.json")
+  return sorted(int(path.stem) for path in found)
+
+
+def test_replay_is_split_and_the_parameters_agree(tmp_path, compile_cache):
+  """Every save compares the train states, bit for bit; here two saves with learning between."""
+  config = tiny("muzero", turns=8, turn=TURN)
+  directory = tmp_path / "run"
+  ended = finish(start(config, directory, cache=compile_cache))
+  assert [code for code, _ in ended] == [0, 0], ended
+  for each in (directory, directory / "process-1"):
+    last = [row for row in read_rows(each) if row["kind"] == "training"][-1]
+    assert last["model/replay_frames"] == config.agent.sequences.capacity // 2
+    assert "model/loss" in last
+  frames = [
+    next((each / "replay/model").glob("frames-*")) for each in (directory, directory / "process-1")
+  ]
+  assert frames[0].read_bytes() != frames[1].read_bytes()
+
+
+def test_shares():
+  config = tiny("muzero", turns=8, turn=TURN)
+  (phase,) = config.agent.workload(runner.spec_of(config)).phases
+  share = own_share(phase.source, Processes(1, 2))
+  for inserted in range(0, 2000, 4):
+    assert share.draws_earned(inserted // 2) == phase.source.draws_earned(inserted)
+  assert share.batch_size * 2 == phase.source.batch_size
+  assert own_share(Rollouts(3), Processes(1, 2)) == Rollouts(3)
+  check_shares(config, num_processes=2)
+  with pytest.raises(UsageError, match=r"agent\.sequences\.batch_size must be a multiple of the 3"):
+    check_shares(config, num_processes=3)
