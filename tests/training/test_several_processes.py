@@ -10,6 +10,7 @@ from pathlib import Path
 import signal
 import time
 
+from jax.experimental import multihost_utils
 import numpy as np
 import pytest
 from same_run import assert_same_run, read_arrays, read_rows
@@ -22,7 +23,7 @@ from experiments.errors import UsageError
 from experiments.run_shares import check_shares, own_share
 from replay.interface import Rollouts
 from training.keys import Purpose, derive_seed
-from training.processes import Processes
+from training.processes import DisagreementError, Processes
 
 TURNS, TURN = 24, 32
 
@@ -155,3 +156,27 @@ def test_shares():
   check_shares(config, num_processes=2)
   with pytest.raises(UsageError, match=r"agent\.sequences\.batch_size must be a multiple of the 3"):
     check_shares(config, num_processes=3)
+
+
+def test_processes_agree_on_steps_flags_and_states(monkeypatch):
+  """Against what the other is made to say, without starting it."""
+  both = Processes(0, 2)
+
+  def other_says(value):
+    monkeypatch.setattr(
+      multihost_utils,
+      "process_allgather",
+      lambda own: np.stack([own, np.asarray(value, own.dtype)]),
+    )
+
+  for flag in (False, True):
+    other_says(flag)
+    assert both.any(False) == flag
+    assert both.any(True)
+  other_says([8, 4, 2, *[-1] * 61])
+  assert both.common([2, 8, 16]) == [2, 8]
+  assert both.common([]) == []
+  other_says([1, 2, 3])
+  both.check_equal(bytes([1, 2, 3]))
+  with pytest.raises(DisagreementError, match="010204, 010203"):
+    both.check_equal(bytes([1, 2, 4]))
