@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 import contextlib
-import dataclasses
-import os
 from pathlib import Path
 import signal
 import sys
@@ -22,6 +20,7 @@ from experiments.run_memory import Room, check_memory, measure_room, with_train_
 from experiments.run_plan import RunPlan, plan_run, spec_of, to_mapping
 from experiments.run_plan_text import count_lines, memory_lines
 from experiments.run_shares import check_shares, own_seed, own_share
+from experiments.stop_requests import StopRequests, stop_requests
 from replay.factory import make_snapshot_store, make_source
 from replay.interface import Record, Source
 from training import sharding
@@ -79,7 +78,7 @@ def run(
       write_json(directory / "plan.json", to_mapping(plan))
       print("\n".join([*count_lines(plan), *memory_lines(plan, room)]), flush=True)
     with contextlib.ExitStack() as stack:
-      stop = stack.enter_context(_stop_requests())
+      stop = stack.enter_context(stop_requests())
       return _train(config, directory, stop, stack, processes=processes)
 
 
@@ -129,7 +128,7 @@ def check_devices(config: ExperimentConfig, *, num_devices: int, num_processes: 
 def _train(
   config: ExperimentConfig,
   directory: Path,
-  stop: "_StopRequests",
+  stop: StopRequests,
   stack: contextlib.ExitStack,
   *,
   processes: Processes,
@@ -278,34 +277,3 @@ def _evaluation_environment(config: ExperimentConfig, levels, seed: int):
     )
 
   return make
-
-
-@dataclasses.dataclass
-class _StopRequests:
-  """The first SIGTERM or SIGINT; a second SIGINT ends the process at once."""
-
-  signal: int | None = None
-
-  def requested(self) -> bool:
-    return self.signal is not None
-
-
-@contextlib.contextmanager
-def _stop_requests():
-  requests = _StopRequests()
-
-  def handle(number, frame):
-    del frame
-    if requests.signal == signal.SIGINT and number == signal.SIGINT:
-      raise KeyboardInterrupt
-    requests.signal = number
-    # Not print: the signal may have come in the middle of one.
-    os.write(2, b"stopping after this turn, with a checkpoint\n")
-
-  previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-  try:
-    yield requests
-  finally:
-    for number, handler in previous.items():
-      # None: what handled it before, such as the preemption service of JAX, is not Python's.
-      signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from training.metrics import write_json
+from training.processes import this_process_alone
 
 _SPACE_FOR_FILES = 512 * 2**10  # a hundred small files, of a block each
 
@@ -104,19 +105,6 @@ def _arrays_by_path(tree: Any) -> dict[str, str]:
     jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
     for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]
   }
-
-
-def this_process_alone() -> ocp.options.MultiprocessingOptions:
-  """Returns orbax's setting by which a process of several writes and reads without the others.
-
-  By default every process would have to write the same checkpoint to the same place.
-  """
-  if jax.process_count() == 1:
-    return ocp.options.MultiprocessingOptions()
-  index = jax.process_index()
-  return ocp.options.MultiprocessingOptions(
-    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process-{index}"
-  )
 
 
 def _target(x: Any) -> Any:

@@ -10,7 +10,8 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from training.checkpoint import CheckpointError, find_damage, find_misfit, this_process_alone
+from training.checkpoint import CheckpointError, find_damage, find_misfit
+from training.processes import this_process_alone
 
 logger = logging.getLogger(__name__)
 

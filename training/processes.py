@@ -78,3 +78,16 @@ ALONE = Processes()
 def here() -> Processes:
   """Returns this process among those that `jax.distributed` has brought together."""
   return Processes(jax.process_index(), jax.process_count())
+
+
+def this_process_alone() -> ocp.options.MultiprocessingOptions:
+  """Returns orbax's setting by which a process of several writes and reads without the others.
+
+  By default every process would have to write the same checkpoint to the same place.
+  """
+  if jax.process_count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  index = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process-{index}"
+  )
