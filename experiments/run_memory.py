@@ -24,12 +24,19 @@ class Room:
     devices: bytes of all devices together, None where that is not known.
     num_devices: over which batches are split.
     shared: whether the devices use the host's memory, as a CPU does.
+    num_hosts: over which a run is split, all like this one.
   """
 
   host: int | None
   devices: int | None
   num_devices: int
   shared: bool
+  num_hosts: int = 1
+
+  @property
+  def owner(self) -> str:
+    """Who has the host's memory."""
+    return "this machine has" if self.num_hosts == 1 else f"{self.num_hosts} such machines have"
 
 
 def measure_room(devices: "Sequence[jax.Device]", *, num_hosts: int = 1) -> Room:
@@ -46,6 +53,7 @@ def measure_room(devices: "Sequence[jax.Device]", *, num_hosts: int = 1) -> Room
     devices=None if None in limits else sum(limits) * num_hosts,
     num_devices=len(devices) * num_hosts,
     shared=devices[0].platform == "cpu",
+    num_hosts=num_hosts,
   )
 
 
@@ -87,7 +95,7 @@ def with_train_state(plan: RunPlan, config: ExperimentConfig, *, num_devices: in
 def check_memory(plan: RunPlan, room: Room) -> None:
   """Raises UsageError, with the arithmetic, where a plan does not fit."""
   if room.shared:
-    _check(plan.memory, room.host, "memory", "this machine has")
+    _check(plan.memory, room.host, "memory", room.owner)
     return
   host = [item for item in plan.memory if item.place == "host"]
   device = [item for item in plan.memory if item.place == "device"]

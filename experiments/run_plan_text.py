@@ -65,7 +65,7 @@ def memory_lines(plan: RunPlan, room: Room) -> list[str]:
   total = f"{gib(plan.host_bytes)} on the host and {gib(plan.device_bytes)} on devices"
   if room.shared:
     both = gib(plan.host_bytes + plan.device_bytes)
-    lines.append(f"memory: {total} = {both}, of {host} that this machine has available")
+    lines.append(f"memory: {total} = {both}, of {host} that {room.owner} available")
   else:
     lines.append(f"memory: {total}, of {host} and {devices}")
   lines.append("activations of an update, the environments and the libraries come on top")
