@@ -99,7 +99,7 @@ def check_memory(plan: RunPlan, room: Room) -> None:
     return
   host = [item for item in plan.memory if item.place == "host"]
   device = [item for item in plan.memory if item.place == "device"]
-  _check(host, room.host, "host memory", "this machine has")
+  _check(host, room.host, "host memory", room.owner)
   what = "the device has" if room.num_devices == 1 else f"the {room.num_devices} devices have"
   _check(device, room.devices, "device memory", what)
 

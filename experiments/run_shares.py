@@ -5,6 +5,7 @@ process; those of the first are the seeds of a run of one.
 """
 
 import dataclasses
+from pathlib import Path
 
 from experiments.config import ExperimentConfig
 from experiments.errors import UsageError
@@ -14,6 +15,23 @@ from training.keys import Purpose, derive_seed
 from training.processes import Processes
 
 _SPLIT = ("batch_size", "capacity", "min_size")
+
+
+def own_directory(directory: Path, processes: Processes) -> Path:
+  """Returns where a process keeps what it alone has; the first is at home in the run's own."""
+  return directory if processes.is_first else directory / f"process-{processes.index}"
+
+
+def check_process_count(directory: Path, processes: Processes) -> None:
+  """Raises UsageError where `directory` holds a run of another number of processes."""
+  if not (directory / "config.yaml").exists():
+    return
+  found = 1 + len(list(directory.glob("process-*")))
+  if found != processes.count:
+    raise UsageError(
+      f"{directory} holds a run of {found} processes and this is one of {processes.count}: what "
+      "each has of its environments and replay cannot be shared out anew. Choose another --out."
+    )
 
 
 def own_share(request: Rollouts | Sequences, processes: Processes) -> Rollouts | Sequences:

@@ -19,7 +19,13 @@ from experiments.run_directory import claim_directory, locked, record_run
 from experiments.run_memory import Room, check_memory, measure_room, with_train_state
 from experiments.run_plan import RunPlan, plan_run, spec_of, to_mapping
 from experiments.run_plan_text import count_lines, memory_lines
-from experiments.run_shares import check_shares, own_seed, own_share
+from experiments.run_shares import (
+  check_process_count,
+  check_shares,
+  own_directory,
+  own_seed,
+  own_share,
+)
 from experiments.stop_requests import StopRequests, stop_requests
 from replay.factory import make_snapshot_store, make_source
 from replay.interface import Record, Source
@@ -62,9 +68,12 @@ def run(
     OSError: a file could not be written.
   """
   plan, room = plan_here(config)
+  check_process_count(directory, processes)
+  processes.wait("checked")
   own = own_directory(directory, processes)
   own.mkdir(parents=True, exist_ok=True)
   with locked(own):
+    processes.wait("opened")
     if processes.is_first:
       claim_directory(config, directory)
     processes.wait("claimed")
@@ -80,11 +89,6 @@ def run(
     with contextlib.ExitStack() as stack:
       stop = stack.enter_context(stop_requests())
       return _train(config, directory, stop, stack, processes=processes)
-
-
-def own_directory(directory: Path, processes: Processes) -> Path:
-  """Returns where a process keeps what it alone has; the first is at home in the run's own."""
-  return directory if processes.is_first else directory / f"process-{processes.index}"
 
 
 def plan_here(config: ExperimentConfig) -> tuple[RunPlan, Room]:

@@ -145,6 +145,12 @@ def test_replay_is_split_and_the_parameters_agree(tmp_path, compile_cache):
   assert frames[0].read_bytes() != frames[1].read_bytes()
 
 
+def test_a_run_of_another_number_of_processes_is_refused(whole):
+  config = tiny("ppo", turns=TURNS, turn=TURN)
+  with pytest.raises(UsageError, match="holds a run of 2 processes and this is one of 1"):
+    runner.run(config, whole, command=["test"])
+
+
 def test_shares():
   config = tiny("muzero", turns=8, turn=TURN)
   (phase,) = config.agent.workload(runner.spec_of(config)).phases
