@@ -12,7 +12,7 @@ from experiments.evaluation_plan import (
   VideoPlan,
   resolve_level_set,
 )
-from experiments.options import OptionParser
+from experiments.options import OptionParser, add_checkpoint
 from experiments.registry import AGENTS, agent_name
 
 DEFAULT_SETS = ("train", "test")
@@ -32,12 +32,7 @@ def make_parser(description: str) -> OptionParser:
   parser.add_argument(
     "runs", metavar="RUN", nargs="+", type=Path, help="run directory, or a directory of runs"
   )
-  parser.add_argument(
-    "--checkpoint",
-    metavar="STEP",
-    type=int,
-    help="environment steps of the checkpoint (default: the latest good one)",
-  )
+  add_checkpoint(parser)
   parser.add_argument("--levels", metavar="SET", nargs="+", help=LEVELS_HELP)
   parser.add_argument(
     "--environments",

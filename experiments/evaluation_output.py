@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from training.metrics import write_json
+from training.json_file import write_json
 
 MOST_LEVELS_SHOWN = 40  # of a list, in the table of its levels
 

@@ -31,7 +31,8 @@ from networks.haiku_bridge import COLLECTION, ParameterMismatchError, to_flax, t
 from networks.haiku_names import LAYER_NORM_EPSILON, Names
 from training.checkpoint import Checkpoints, Snapshot, find_misfit
 from training.checkpoint_reader import CheckpointReader
-from training.metrics import MetricsWriter, write_json
+from training.json_file import write_json
+from training.metrics import MetricsWriter
 
 # Fields of train states that hold the network's parameters; the second is a copy.
 PARAMETER_FIELDS = ("params", "target_params")

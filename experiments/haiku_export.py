@@ -11,7 +11,7 @@ from pathlib import Path
 import sys
 
 from experiments.errors import EXIT_FAILED, UsageError
-from experiments.options import OptionParser, guarded
+from experiments.options import OptionParser, add_checkpoint, guarded
 
 
 def make_parser() -> OptionParser:
@@ -19,12 +19,7 @@ def make_parser() -> OptionParser:
   parser = OptionParser(prog="procplan export", description=__doc__)
   parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
   parser.add_argument("--to", metavar="FILE", type=Path, required=True, help="file to write")
-  parser.add_argument(
-    "--checkpoint",
-    metavar="STEP",
-    type=int,
-    help="environment steps of the checkpoint (default: the latest good one)",
-  )
+  add_checkpoint(parser)
   return parser
 
 

@@ -101,6 +101,7 @@ class Imagination:
     self.network: WorldModel = make_world_model(
       agent.backbone, agent.model, num_actions=policy.spec.num_actions
     )
+    self._unroll = jax.jit(functools.partial(decoding.unrolled_latents, self.network))
     self._reward_head = _reward_head(params, agent.model)
     frame = jnp.zeros((1, *self.frame_shape), jnp.uint8)
     latent = jax.eval_shape(self._represent, params, frame)
@@ -114,8 +115,7 @@ class Imagination:
     """Unrolls some windows, at most `MOST_MEASURED`: `[K + 1, R, h, w, D]`."""
     starts = all_starts(trajectory, self.horizon)
     windows = cut_windows(trajectory, starts[:: -(-len(starts) // MOST_MEASURED)], self.horizon)
-    unroll = jax.jit(functools.partial(decoding.unrolled_latents, self.network))
-    return np.asarray(unroll(self.params, windows), np.float32)
+    return np.asarray(self._unroll(self.params, windows), np.float32)
 
   def latent_variation(self, trajectory: Trajectory) -> list[float]:
     """How much latents differ from window to window, after 0 to K model steps.

@@ -17,10 +17,10 @@ import numpy as np
 from environments.level_list import is_level_list
 from experiments.config import ExperimentConfig, load_config
 from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError, unknown
+from experiments.evaluation_options import LARGEST_SEED, POLICIES
 from experiments.evaluation_plan import resolve_level_set
-from experiments.options import OptionParser, guarded
+from experiments.options import OptionParser, add_checkpoint, guarded
 
-POLICIES = ("sampled", "greedy")
 UPDATES, LEARNING_RATE, BATCH_SIZE = 300, 1e-3, 64
 HELD_OUT = 4  # one environment in so many is shown and measured, the others train a decoder
 
@@ -32,12 +32,7 @@ def make_parser() -> OptionParser:
   parser.add_argument(
     "--out", metavar="DIR", type=Path, required=True, help="directory of picture, film and figures"
   )
-  parser.add_argument(
-    "--checkpoint",
-    metavar="STEP",
-    type=int,
-    help="environment steps of the checkpoint (default: the latest good one)",
-  )
+  add_checkpoint(parser)
   parser.add_argument(
     "--levels",
     metavar="SET",
@@ -110,8 +105,8 @@ def _check(options: argparse.Namespace) -> None:
     raise UsageError(f"--decoder-learning-rate must be above 0, got {rate}")
   if options.policy not in POLICIES:
     raise unknown("policy", options.policy, POLICIES)
-  if options.seed is not None and not 0 <= options.seed < 2**31:
-    raise UsageError(f"--seed must be from 0 to {2**31 - 1}, got {options.seed}")
+  if options.seed is not None and not 0 <= options.seed <= LARGEST_SEED:
+    raise UsageError(f"--seed must be from 0 to {LARGEST_SEED}, got {options.seed}")
   if is_level_list(options.levels):
     raise UsageError("--levels: levels one by one are not played here; name a level distribution")
   if options.out.exists() and not options.out.is_dir():
@@ -127,7 +122,7 @@ def _imagine(
   from experiments.pictures.imagination_film import write_film, write_picture
   from experiments.restored_policy import restore_policy
   from training.checkpoint_reader import CheckpointReader
-  from training.metrics import write_json
+  from training.json_file import write_json
 
   level_set = resolve_level_set(options.levels, config.environment.level_distribution)
   seed = config.seed if options.seed is None else options.seed

@@ -11,9 +11,7 @@ from environments.interface import EnvironmentSpec
 from experiments.config import ExperimentConfig
 from experiments.errors import UsageError
 from replay.interface import Sequences
-from replay.plan import plan_replay
-
-DRAWN_AHEAD = 2  # batches that a replay of sequences keeps ready on the device
+from replay.plan import DRAWN_AHEAD, plan_replay
 
 
 @dataclasses.dataclass(frozen=True)

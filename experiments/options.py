@@ -87,6 +87,16 @@ def add_selection(parser: OptionParser) -> None:
   )
 
 
+def add_checkpoint(parser: OptionParser) -> None:
+  """Adds which checkpoint of a run is read."""
+  parser.add_argument(
+    "--checkpoint",
+    metavar="STEP",
+    type=int,
+    help="environment steps of the checkpoint (default: the latest good one)",
+  )
+
+
 def select_config(selection: argparse.Namespace) -> ExperimentConfig:
   """Returns the configuration that the options of `add_selection` choose.
 

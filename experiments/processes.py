@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+from pathlib import Path
 import shlex
 import signal
 
@@ -53,14 +54,7 @@ class Job:
 
   def log_tail(self) -> list[str]:
     """Returns the last lines that the latest attempt printed."""
-    try:
-      with self.task.log.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(self.log_start, size - LOG_TAIL_BYTES))
-        text = file.read().decode(errors="replace")
-    except OSError:
-      return []
-    return text.splitlines()[-LOG_TAIL_LINES:]
+    return log_tail(self.task.log, LOG_TAIL_LINES, start=self.log_start)
 
 
 class ProcessPool:
@@ -156,6 +150,18 @@ class ProcessPool:
     else:
       job.state = WAITING
       job.detail = f"{ending}; retry {job.retries}, at most {MAX_RETRIES} without progress"
+
+
+def log_tail(path: Path, lines: int, *, start: int = 0) -> list[str]:
+  """Returns the last lines of a log, of what stands from byte `start` on; none without a log."""
+  try:
+    with path.open("rb") as file:
+      size = file.seek(0, os.SEEK_END)
+      file.seek(max(start, size - LOG_TAIL_BYTES))
+      text = file.read().decode(errors="replace")
+  except OSError:
+    return []
+  return text.splitlines()[-lines:]
 
 
 def _running(job: Job) -> str:

@@ -19,7 +19,7 @@ import jax
 from experiments import machine
 from experiments.config import ExperimentConfig, differences, load_config, save_config
 from experiments.errors import UsageError
-from training.metrics import write_json
+from training.json_file import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mctx", "numpy", "procgen-mirror")
 

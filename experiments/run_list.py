@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UsageError
 from experiments.studies.study import RunSpec
+from training.json_file import write_json
 
 RUN_LIST = "runs.json"
 
@@ -24,10 +24,7 @@ def write_run_list(runs: Sequence[RunSpec], directory: Path) -> None:
     }
     for run in runs
   }
-  path = directory / RUN_LIST
-  temporary = path.with_name(f"{RUN_LIST}.partial")
-  temporary.write_text(json.dumps({"runs": listed}, indent=2) + "\n")
-  os.replace(temporary, path)
+  write_json(directory / RUN_LIST, {"runs": listed})
 
 
 def read_run_list(directory: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -33,10 +33,11 @@ from training import sharding
 from training.actor import Actor, CompiledAct
 from training.checkpoint import CheckpointError, Checkpoints
 from training.evaluation import EvaluationSet
+from training.json_file import write_json
 from training.keys import Purpose, derive_seed
 from training.learner import Learner, NonFiniteError
 from training.loop import Interrupted, Loop
-from training.metrics import MetricsWriter, write_json
+from training.metrics import MetricsWriter
 from training.processes import ALONE, Processes
 from training.sharding import make_mesh, make_own_mesh
 from training.shared_checkpoints import SharedCheckpoints
@@ -77,7 +78,8 @@ def run(
     if processes.is_first:
       claim_directory(config, directory)
     processes.wait("claimed")
-    claim_directory(config, directory)  # the others compare theirs with it
+    if not processes.is_first:
+      claim_directory(config, directory)  # compares its configuration with the first one's
     if processes.any((directory / "result.json").exists()):
       if processes.is_first:
         print(f"{directory} is finished; nothing to do")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ INTERRUPTED = "interrupted"
 WAITING = "waiting"
 FINISHED = "finished"
 STATES = (FAILED, STOPPED, RUNNING, INTERRUPTED, WAITING, FINISHED)
-
-LOG_TAIL_BYTES = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,17 +87,6 @@ def read_standing(name: str, directory: Path, listed: Mapping[str, Any]) -> Stan
     progress = dataclasses.replace(progress, environment_steps=done)
   detail = str(status.get("error", "")) if state == FAILED else ""
   return Standing(name, directory, state, detail, progress)
-
-
-def log_tail(path: Path, lines: int) -> list[str]:
-  """Returns the last lines of a log, none where there is no log."""
-  try:
-    with path.open("rb") as file:
-      size = file.seek(0, os.SEEK_END)
-      file.seek(max(0, size - LOG_TAIL_BYTES))
-      return file.read().decode(errors="replace").splitlines()[-lines:]
-  except OSError:
-    return []
 
 
 def _state(directory: Path, said: str | None) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 from experiments.errors import UsageError
 from experiments.options import OptionParser, guarded
 from experiments.plan import seconds_in_all
+from experiments.processes import log_tail
 from experiments.progress import duration
 from experiments.standing import (
   FAILED,
@@ -22,7 +23,6 @@ from experiments.standing import (
   WAITING,
   Standing,
   find_runs,
-  log_tail,
   read_standing,
 )
 

@@ -11,6 +11,7 @@ from replay.priorities import priority_bytes
 
 # Procgen's 16 games at 32 frames a block: harmonic mean 15.7; starpilot 6.0, miner 88.
 LIKELY_COMPRESSION = 16
+DRAWN_AHEAD = 2  # drawn batches that a replay of sequences keeps ready
 FRAMES = "observation"  # the entry that is large enough to be compressed
 
 Leaf = tuple[tuple[int, ...], np.dtype]  # shape of one environment's entry at one step, dtype

@@ -12,6 +12,7 @@ import numpy as np
 from replay import windows
 from replay.frame_store import FrameStore
 from replay.interface import Record, Sequences
+from replay.plan import DRAWN_AHEAD
 from replay.prefetch import Prefetcher
 from replay.priorities import Priorities
 from replay.sequence_state import check_entries, identity
@@ -37,7 +38,7 @@ class SequenceBuffer:
     *,
     seed: int,
     prepare: Callable[[Record], Any] = lambda record: record,
-    ahead: int = 2,
+    ahead: int = DRAWN_AHEAD,
   ):
     """Allocates nothing: shapes are learnt from the first record.
 

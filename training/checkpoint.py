@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from training.metrics import write_json
+from training.json_file import write_json
 from training.processes import this_process_alone
 
 _SPACE_FOR_FILES = 512 * 2**10  # a hundred small files, of a block each

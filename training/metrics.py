@@ -18,13 +18,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from training.episodes import Episode
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-  """Replaces a JSON file as a whole: a reader sees the old or the new one."""
-  temporary = path.with_name(path.name + ".partial")
-  temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-  os.replace(temporary, path)
+from training.json_file import write_json
 
 
 class JsonLines:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from training.checkpoint import CheckpointError, Snapshot
-from training.metrics import write_json
+from training.json_file import write_json
 
 
 class PartCheckpoints:

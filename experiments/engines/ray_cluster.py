@@ -118,7 +118,8 @@ class RayEngine:
     try:
       ray.init(**settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
-      raise UsageError(f"--address {self._address}: {_one_line(error)}") from None
+      what = "--engine ray" if self._address is None else f"--address {self._address}"
+      raise UsageError(f"{what}: {_one_line(error)}") from None
     try:
       self._check_nodes()
     except UsageError:

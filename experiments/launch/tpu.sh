@@ -9,8 +9,9 @@
 #   ... tpu.sh delete
 #   DRY_RUN=1 ... prints the commands
 #
-# Runs one after the other use all chips of the VM. A run does not go over several hosts: take
-# types of one host (v5litepod-8, v6e-8, v4-8), and several NAMEs with a --filter each for more.
+# Runs one after the other use all chips of the VM. A sweep's run does not go over several hosts
+# (docs/several_hosts.md has what does): take types of one host (v5litepod-8, v6e-8, v4-8), and
+# several NAMEs with a --filter each for more.
 set -euo pipefail
 ACCELERATOR=tpu
 LAUNCH="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

@@ -155,17 +155,7 @@ def probability_of_improvement(
   Raises:
     ValueError: the two were not measured on the same games.
   """
-  if scores_x.games != scores_y.games:
-    raise ValueError(f"games differ: {scores_x.games} and {scores_y.games}")
-  point = _improvement(scores_x.values, scores_y.values)
-  if min(scores_x.num_runs, scores_y.num_runs) < 2:
-    return Estimate(point, None)
-  with _global_seed(seed):
-    _, intervals = library.get_interval_estimates(
-      {"": (scores_x.values, scores_y.values)}, _improvement, reps=resamples
-    )
-  low, high = intervals[""].ravel()
-  return Estimate(point, (float(low), float(high)))
+  return _compare(scores_x, scores_y, _improvement, resamples=resamples, seed=seed)
 
 
 def difference(
@@ -179,14 +169,26 @@ def difference(
   Raises:
     ValueError: the two were not measured on the same games.
   """
+  return _compare(scores_x, scores_y, _iqm_difference, resamples=resamples, seed=seed)
+
+
+def _compare(
+  scores_x: ScoreMatrix,
+  scores_y: ScoreMatrix,
+  metric: Callable[[np.ndarray, np.ndarray], float],
+  *,
+  resamples: int,
+  seed: int,
+) -> Estimate:
+  """A metric of two matrices of the same games; no interval for fewer than two runs of one."""
   if scores_x.games != scores_y.games:
     raise ValueError(f"games differ: {scores_x.games} and {scores_y.games}")
-  point = _iqm_difference(scores_x.values, scores_y.values)
+  point = metric(scores_x.values, scores_y.values)
   if min(scores_x.num_runs, scores_y.num_runs) < 2:
     return Estimate(point, None)
   with _global_seed(seed):
     _, intervals = library.get_interval_estimates(
-      {"": (scores_x.values, scores_y.values)}, _iqm_difference, reps=resamples
+      {"": (scores_x.values, scores_y.values)}, metric, reps=resamples
     )
   low, high = intervals[""].ravel()
   return Estimate(point, (float(low), float(high)))

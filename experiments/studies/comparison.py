@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 from environments.games import GAMES
 from experiments.config import ExperimentConfig
-from experiments.errors import unknown
 from experiments.presets import make_preset
 from experiments.registry import AGENTS
 from experiments.studies.study import Study
@@ -108,17 +107,6 @@ def paper() -> Study:
 COMPARISONS: MappingProxyType[str, Callable[[], Study]] = MappingProxyType(
   {"smoke": smoke, "laptop": laptop, "gpu": gpu, "paper": paper}
 )
-
-
-def make_comparison(preset: str) -> Study:
-  """Returns the comparison called `preset`.
-
-  Raises:
-    UsageError: there is none; names the nearest.
-  """
-  if preset not in COMPARISONS:
-    raise unknown("preset", preset, COMPARISONS)
-  return COMPARISONS[preset]()
 
 
 def on_one_protocol(

@@ -28,17 +28,12 @@ def smoke() -> Study:
   Cost: 12 runs of about half a minute on one core.
   Expected: scores of a random policy, and a report page.
   """
+  control = _control("smoke", samples_per_insert=0.5)
   return ladder(
-    _control("smoke", samples_per_insert=0.5),
+    control,
     usual=SMALL,
     training=TrainingConfig(total_environment_steps=2048, checkpoint_every=2048),
-    evaluation=EvaluationConfig(
-      every=2048,
-      num_environments=8,
-      episodes_per_environment=1,
-      final_episodes_per_environment=1,
-      policy="greedy",
-    ),
+    evaluation=control.evaluation,
     games=("leaper",),
     levels=("easy-200",),
     seeds=(0,),

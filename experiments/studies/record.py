@@ -6,11 +6,11 @@ It says which label each run has, and which agents are to be set against one ano
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from experiments.studies.study import Contrast, RunSpec, Study
+from training.json_file import write_json
 
 FILE = "study.json"
 
@@ -54,10 +54,7 @@ def save_record(
   labels = {} if before is None else dict(before.labels)
   labels |= {run.name: run.agent for run in runs}
   record = StudyRecord(name, preset, labels, study.contrasts, study.figures)
-  path = directory / FILE
-  temporary = path.with_name(f".{FILE}.{os.getpid()}.partial")
-  temporary.write_text(json.dumps(_plain(record), indent=2) + "\n", encoding="utf-8")
-  os.replace(temporary, path)
+  write_json(directory / FILE, _plain(record))
 
 
 def read_record(directory: Path) -> StudyRecord | None:

@@ -12,10 +12,20 @@ from coded_network import (
 import numpy as np
 import optax
 
+from agents.sequences import SequenceConfig
+
 STARTS, UNROLL, STEPS = 3, 4, 3  # S, K, n
 GAMMA = 0.9
 LENGTH = STARTS + UNROLL + STEPS
 SETTINGS = {"model": MODEL, "discount": GAMMA}
+SEQUENCES = SequenceConfig(
+  starts=STARTS,
+  unroll_steps=UNROLL,
+  bootstrap_steps=STEPS,
+  batch_size=4 * STARTS,
+  capacity=1000,
+  min_size=100,
+)
 
 
 def episode_ends():

@@ -11,6 +11,7 @@ import pytest
 import rlax
 from slow_reference import (
   GAMMA,
+  SEQUENCES,
   SETTINGS,
   STARTS,
   STEPS,
@@ -39,14 +40,6 @@ from networks.config import NatureCNNConfig, ResNetConfig
 from networks.q_network import QNetwork
 
 KEY = jax.random.key(3)
-SEQUENCES = SequenceConfig(
-  starts=STARTS,
-  unroll_steps=UNROLL,
-  bootstrap_steps=STEPS,
-  batch_size=4 * STARTS,
-  capacity=1000,
-  min_size=100,
-)
 SUPPORT = CategoricalSupport(low=-5.0, high=5.0, num_atoms=11)
 # What the rungs of the ladder are made of; the control's own form has its tests elsewhere.
 FORMS = {

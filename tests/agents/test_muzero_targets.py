@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from slow_reference import (
   LENGTH,
+  SEQUENCES,
   SETTINGS,
   STARTS,
   STEPS,
@@ -25,19 +26,11 @@ from agents.muzero import reanalyse, searches
 import agents.muzero.agent as muzero
 from agents.muzero.config import GumbelSearchConfig, MuZeroConfig
 from agents.muzero.search import PlanningModel, SearchResult, search_for_targets
-from agents.sequences import SequenceConfig
 
 KEY = jax.random.key(3)
 ROWS = STARTS + UNROLL
 CONFIG = MuZeroConfig(
-  sequences=SequenceConfig(
-    starts=STARTS,
-    unroll_steps=UNROLL,
-    bootstrap_steps=STEPS,
-    batch_size=4 * STARTS,
-    capacity=1000,
-    min_size=100,
-  ),
+  sequences=SEQUENCES,
   search=GumbelSearchConfig(num_simulations=4, max_considered_actions=3, gumbel_scale=0.0),
   **SETTINGS,
 )

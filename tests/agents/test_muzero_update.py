@@ -1,5 +1,7 @@
 """MuZero's update: gradients against hand-derived ones, weights, and the target network."""
 
+import dataclasses
+
 from coded_network import PARAMS, make_record
 import jax
 import jax.numpy as jnp
@@ -7,9 +9,9 @@ import numpy as np
 import pytest
 from slow_reference import (
   LENGTH,
+  SEQUENCES,
   SETTINGS,
   STARTS,
-  STEPS,
   UNROLL,
   coded_agent,
   episode_ends,
@@ -19,25 +21,16 @@ from slow_reference import (
 
 import agents.muzero.agent as muzero
 from agents.muzero.config import MuZeroConfig
-from agents.sequences import SequenceConfig
 
 KEY = jax.random.key(3)
-SEQUENCES = SequenceConfig(
-  starts=STARTS,
-  unroll_steps=UNROLL,
-  bootstrap_steps=STEPS,
-  batch_size=4 * STARTS,
-  capacity=1000,
-  min_size=100,
-  priority_exponent=1.0,
-)
+PRIORITISED = dataclasses.replace(SEQUENCES, priority_exponent=1.0)
 COEFFICIENTS = {"policy": 0.7, "value": 0.25, "reward": 1.3}
 
 
 def make_agent(monkeypatch, **changed):
   settings = {f"{name}_coefficient": x for name, x in COEFFICIENTS.items()}
   config = MuZeroConfig(
-    sequences=SEQUENCES, reanalyse_fraction=0.0, **settings, **(SETTINGS | changed)
+    sequences=PRIORITISED, reanalyse_fraction=0.0, **settings, **(SETTINGS | changed)
   )
   return coded_agent(monkeypatch, muzero, "make_muzero", config)
 

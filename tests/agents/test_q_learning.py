@@ -9,6 +9,7 @@ import pytest
 from slow_reference import (
   GAMMA,
   LENGTH,
+  SEQUENCES,
   SETTINGS,
   STARTS,
   STEPS,
@@ -22,17 +23,8 @@ from slow_reference import (
 
 import agents.q_learning.agent as q_learning
 from agents.q_learning.config import ExplorationConfig, QLearningConfig
-from agents.sequences import SequenceConfig
 
 KEY = jax.random.key(3)
-SEQUENCES = SequenceConfig(
-  starts=STARTS,
-  unroll_steps=UNROLL,
-  bootstrap_steps=STEPS,
-  batch_size=4 * STARTS,
-  capacity=1000,
-  min_size=100,
-)
 PRIORITISED = dataclasses.replace(SEQUENCES, priority_exponent=1.0)
 COEFFICIENTS = {"value": 0.25, "reward": 1.3}
 

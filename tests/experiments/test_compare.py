@@ -22,7 +22,8 @@ from experiments.options import guarded
 from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS
 from experiments.run_task import is_locked, make_task
-from experiments.studies.comparison import COMPARISONS, make_comparison
+from experiments.studies.comparison import COMPARISONS
+from experiments.studies.registry import DEFAULT, make_named_study
 from experiments.studies.study import Study, select
 
 
@@ -85,11 +86,11 @@ class TestGrid:
 
 class TestPresets:
   def test_the_smoke_comparison_has_every_agent(self):
-    assert set(make_comparison("smoke").agents) == set(AGENTS)
+    assert set(make_named_study(DEFAULT, "smoke").agents) == set(AGENTS)
 
   @pytest.mark.parametrize("preset", COMPARISONS)
   def test_a_preset_compares_level_distributions(self, preset):
-    study = make_comparison(preset)
+    study = COMPARISONS[preset]()
     assert set(study.agents) <= set(PRESETS[preset])
     assert len(study.levels) >= 2
     assert len(study.runs()) == len(study.agents) * len(study.games) * len(study.levels) * len(
@@ -104,7 +105,7 @@ class TestPresets:
 
   @pytest.mark.parametrize("preset", COMPARISONS)
   def test_all_agents_are_on_one_protocol(self, preset):
-    configs = make_comparison(preset).agents.values()
+    configs = COMPARISONS[preset]().agents.values()
     assert len({(config.training, config.evaluation) for config in configs}) == 1
 
 
@@ -117,7 +118,7 @@ class TestCommandLine:
     arguments = ["--preset", "smoke", "--seeds", "0", "1", "--plan", "--out", str(tmp_path / "c")]
     assert run_command(["compare", *arguments]) == 0
     said = capsys.readouterr().out
-    study = select(make_comparison("smoke"), seeds=[0, 1])
+    study = select(make_named_study(DEFAULT, "smoke"), seeds=[0, 1])
     for run in study.runs():
       assert run.name in said
     total = sum(run.config.training.total_environment_steps for run in study.runs())
@@ -127,7 +128,7 @@ class TestCommandLine:
   def test_fields_apply_to_every_run(self, capsys):
     field = ["--training.total_environment_steps", "2000"]
     assert run_command(["compare", "--preset", "smoke", "--plan", *field]) == 0
-    count = len(make_comparison("smoke").runs())
+    count = len(make_named_study(DEFAULT, "smoke").runs())
     assert f"{2000 * count:,} environment steps" in capsys.readouterr().out
 
   @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ class TestCommandLine:
     assert captured.out == ""
 
   def test_a_directory_with_other_runs_is_refused(self, tmp_path, capsys):
-    study = make_comparison("smoke")
+    study = make_named_study(DEFAULT, "smoke")
     run = study.runs()[0]
     make_task(run, tmp_path / "c" / run.name, cache=tmp_path).prepare()
     arguments = ["compare", "--preset", "smoke", "--out", "c", "--evaluation.every", "77"]
@@ -212,7 +213,9 @@ def stand_in(monkeypatch):
 
 
 def runs_of_seeds(*seeds):
-  study = select(make_comparison("smoke"), agents=["ppo"], levels=["easy-200"], seeds=seeds)
+  study = select(
+    make_named_study(DEFAULT, "smoke"), agents=["ppo"], levels=["easy-200"], seeds=seeds
+  )
   return study.runs()
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from experiments.plan import measured_speeds, seconds_in_all, show_plan, steps_left
 from experiments.progress import Progress
-from experiments.studies.comparison import make_comparison
+from experiments.studies.registry import DEFAULT, make_named_study
 from experiments.studies.study import select
 
 
@@ -38,14 +38,14 @@ def test_time_in_all_is_that_of_a_schedule(seconds, processes):
 
 
 def test_a_speed_is_over_all_runs_of_an_agent():
-  study = select(make_comparison("smoke"), agents=["ppo"], seeds=[0])
+  study = select(make_named_study(DEFAULT, "smoke"), agents=["ppo"], seeds=[0])
   progress = [Progress(environment_steps=300, seconds=1.0), Progress(100, seconds=3.0)]
   assert measured_speeds(study.runs(), progress) == {"ppo": 100.0}
   assert measured_speeds(study.runs(), [Progress()] * 2) == {}
 
 
 def test_what_is_done_is_not_left():
-  run = make_comparison("smoke").runs()[0]
+  run = make_named_study(DEFAULT, "smoke").runs()[0]
   total = run.config.training.total_environment_steps
   assert steps_left(run, Progress()) == total
   assert steps_left(run, Progress(environment_steps=total - 1)) == 1
@@ -53,7 +53,7 @@ def test_what_is_done_is_not_left():
 
 
 def test_hours_are_told_once_a_run_has_been_measured(tmp_path):
-  study = select(make_comparison("smoke"), agents=["ppo"], seeds=[0])
+  study = select(make_named_study(DEFAULT, "smoke"), agents=["ppo"], seeds=[0])
   runs = study.runs()
   total = runs[0].config.training.total_environment_steps
   assert "no speed has been measured for ppo" in told(study, tmp_path)
@@ -66,7 +66,7 @@ def test_hours_are_told_once_a_run_has_been_measured(tmp_path):
 
 
 def test_the_studys_speeds_count_where_nothing_has_run(tmp_path):
-  study = make_comparison("smoke")
+  study = make_named_study(DEFAULT, "smoke")
   study = select(study, agents=["ppo"], seeds=[0, 1])
   total = study.agents["ppo"].training.total_environment_steps
   study = type(study)(**{**vars(study), "steps_per_second": {"ppo": total / 1800}})

@@ -18,7 +18,7 @@ from experiments.standing import (
   find_runs,
   read_standing,
 )
-from experiments.studies.comparison import make_comparison
+from experiments.studies.registry import DEFAULT, make_named_study
 from experiments.studies.study import select
 
 
@@ -85,7 +85,7 @@ def test_a_run_that_starts_and_has_said_nothing_is_running(tmp_path):
 
 
 def test_the_list_names_runs_that_have_not_begun(tmp_path):
-  runs = select(make_comparison("smoke"), agents=["ppo"]).runs()
+  runs = select(make_named_study(DEFAULT, "smoke"), agents=["ppo"]).runs()
   write_run_list(runs, tmp_path)
   leave(tmp_path / "another", status=status("interrupted"))
   found = find_runs(tmp_path)
@@ -147,7 +147,7 @@ def test_what_is_no_study_is_refused(tmp_path, capsys, content, said):
 
 
 def test_a_list_is_read_as_it_was_written(tmp_path):
-  runs = select(make_comparison("smoke"), agents=["ppo"]).runs()
+  runs = select(make_named_study(DEFAULT, "smoke"), agents=["ppo"]).runs()
   assert read_run_list(tmp_path) == {}
   write_run_list(runs, tmp_path)
   listed = read_run_list(tmp_path)

@@ -1,27 +1,15 @@
 """What a run writes: whole rows, cut back to a checkpoint, an error where the disk is full."""
 
-import contextlib
 import json
 from pathlib import Path
-import resource
 import struct
 
+from full_disk import file_size_limit
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from training.episodes import Episode
-from training.metrics import Events, JsonLines, MetricsWriter, finite_or_none, write_json
-
-
-@contextlib.contextmanager
-def file_size_limit(size: int):
-  """Makes the system refuse to write past `size` bytes of any file, as a full disk would."""
-  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-  try:
-    yield
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from training.metrics import Events, JsonLines, MetricsWriter, finite_or_none
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -38,16 +26,6 @@ def read_events(directory: Path) -> list[Event]:
       events.append(Event.FromString(data[12 : 12 + length]))
       data = data[12 + length + 4 :]
   return events
-
-
-def test_json_replaces_a_file_as_a_whole(tmp_path):
-  path = tmp_path / "x.json"
-  write_json(path, {"a": 1})
-  with pytest.raises(ValueError, match="not JSON compliant"):
-    write_json(path, {"a": float("nan")})
-  with file_size_limit(10), pytest.raises(OSError, match="File too large"):
-    write_json(path, {"a": "0123456789"})
-  assert json.loads(path.read_text()) == {"a": 1}
 
 
 def test_rows_are_cut_back_to_a_position(tmp_path):

@@ -1,0 +1,14 @@
+"""JSON files that are replaced as a whole. Imports no JAX: light commands write them too."""
+
+from collections.abc import Mapping
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+  """Replaces a JSON file as a whole: a reader sees the old or the new one."""
+  temporary = path.with_name(path.name + ".partial")
+  temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+  os.replace(temporary, path)
