@@ -22,6 +22,7 @@ from training.episodes import Episode
 from training.evaluation import EvaluationSet, evaluate
 from training.keys import Purpose, derive_key
 from training.learner import Learner
+from training.memory import resident_bytes
 from training.metrics import MetricsWriter
 from training.processes import ALONE, Processes
 from training.shared_checkpoints import SharedCheckpoints
@@ -176,6 +177,8 @@ class Loop:
       "training/time_outs": counters.time_outs,
       **row,
     }
+    if (resident := resident_bytes()) is not None:
+      row["memory/resident_bytes"] = resident
     self._metrics.write_episodes(episodes, environment_steps=steps)
     self._metrics.write("training", row, environment_steps=steps, seconds=counters.seconds)
     self.write_status("running", steps_per_second=row["speed/steps_per_second"])

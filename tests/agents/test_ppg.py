@@ -546,7 +546,7 @@ def rows_of(directory):
   """The training rows without what a clock says."""
   rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
   return [
-    {k: x for k, x in row.items() if k != "seconds" and not k.startswith("speed/")}
+    {k: x for k, x in row.items() if k != "seconds" and not k.startswith(("speed/", "memory/"))}
     for row in rows
     if row["kind"] == "training"
   ]

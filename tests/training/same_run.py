@@ -32,7 +32,8 @@ def read_rows(directory: Path) -> list[dict]:
   """Returns the rows of metrics.jsonl but for what tells the time."""
   rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
   return [
-    {k: v for k, v in row.items() if k != "seconds" and not k.startswith("speed/")} for row in rows
+    {k: v for k, v in row.items() if k != "seconds" and not k.startswith(("speed/", "memory/"))}
+    for row in rows
   ]
 
 
