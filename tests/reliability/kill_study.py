@@ -1,10 +1,12 @@
 """A study whose processes are killed (-9) at random, compared with one that is left alone.
 
 `kill_study.py --engine ray --kills 6 DIRECTORY` prints how many were killed, and whether the
-results are equal bit for bit. The runs are real: PPO on Catch with a tiny network.
+results are equal bit for bit. The runs are PPO on Catch with a tiny network, or with `--smoke` the
+smoke comparison: every agent on Procgen.
 """
 
 import argparse
+from collections.abc import Sequence
 import dataclasses
 import json
 import os
@@ -25,7 +27,8 @@ from experiments.comparison import compare  # noqa: E402
 from experiments.engines.ray_cluster import RayEngine  # noqa: E402
 from experiments.engines.slurm_array import SlurmResources, queued  # noqa: E402
 from experiments.presets import make_preset  # noqa: E402
-from experiments.studies.study import Study  # noqa: E402
+from experiments.studies.registry import DEFAULT, make_named_study  # noqa: E402
+from experiments.studies.study import RunSpec, Study  # noqa: E402
 from experiments.sweep import submit_array  # noqa: E402
 from networks.config import ResNetConfig  # noqa: E402
 from training.config import EvaluationConfig, TrainingConfig  # noqa: E402
@@ -74,9 +77,12 @@ def training_processes(directory: Path) -> dict[str, int]:
 class Killer(threading.Thread):
   """Kills a run's process as soon as it has come so far, again and again."""
 
-  def __init__(self, directory: Path, *, kills: int, seed: int, parents: bool):
+  def __init__(
+    self, runs: Sequence[RunSpec], directory: Path, *, kills: int, seed: int, parents: bool
+  ):
     super().__init__(daemon=True)
     self.killed: list[tuple[str, int]] = []
+    self._totals = {run.name: run.config.training.total_environment_steps for run in runs}
     self._directory, self._kills, self._parents = directory, kills, parents
     self._random = random.Random(seed)
     self._targets: dict[str, int] = {}
@@ -87,16 +93,20 @@ class Killer(threading.Thread):
       time.sleep(0.3)
       for name, process in training_processes(self._directory).items():
         steps = self._steps(name)
-        target = self._targets.setdefault(name, self._random.randrange(-1, TURNS - 1) * TURN)
+        target = self._targets.setdefault(name, self._moment(name))
         if steps >= target and len(self.killed) < self._kills:
           self._kill(name, process, steps)
-          self._targets[name] = self._random.randrange(-1, TURNS - 1) * TURN
+          self._targets[name] = self._moment(name)
+
+  def _moment(self, name: str) -> float:
+    """Draws the steps that a run must have; below 0: it may still be starting."""
+    return self._totals[name] * self._random.uniform(-0.1, 0.9)
 
   def _steps(self, name: str) -> int:
     try:
       return json.loads((self._directory / name / "status.json").read_text())["environment_steps"]
     except (OSError, ValueError):
-      return -TURN  # not there yet: it is still starting
+      return -1  # not there yet: it is still starting
 
   def _kill(self, name: str, process: int, steps: int) -> None:
     number = process
@@ -117,18 +127,20 @@ def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("directory", type=Path)
   parser.add_argument("--engine", choices=("local", "ray", "slurm"), default="local")
+  parser.add_argument("--smoke", action="store_true", help="the smoke comparison instead")
   parser.add_argument("--kills", type=int, default=6)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
   options = parser.parse_args()
   live_report.WRITE = "import sys; open(sys.argv[1], 'w')"  # the page is not what is tested
-  runs = tiny_study(options.seeds).runs()
+  study = make_named_study(DEFAULT, "smoke") if options.smoke else tiny_study(options.seeds)
+  runs = study.runs()
   reference = options.directory / "reference"
   if compare(runs, reference, engine=make_local_engine(2)):
     return 1
   disturbed = options.directory / options.engine
   killer = Killer(
-    disturbed, kills=options.kills, seed=options.seed, parents=options.engine == "ray"
+    runs, disturbed, kills=options.kills, seed=options.seed, parents=options.engine == "ray"
   )
   killer.start()
   commands = 1
