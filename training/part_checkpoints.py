@@ -83,7 +83,7 @@ class PartCheckpoints:
 
   def _drop(self, step: int) -> None:
     self._listing(step).unlink()  # first: it must never list what is gone
-    self._arrays(step).unlink()
+    self._arrays(step).unlink(missing_ok=True)  # lost ones are why it may be dropped
 
   def _read_listing(self, step: int) -> Mapping[str, Any]:
     listed = json.loads(self._listing(step).read_text())
