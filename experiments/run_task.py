@@ -68,10 +68,14 @@ def _last_checkpoint(directory: Path) -> int:
 
 
 def is_locked(path: Path) -> bool:
-  """Whether a process holds the lock, on any machine that shares the disk."""
+  """Whether a process holds the lock, on any machine that shares the disk.
+
+  Asks for a shared lock: those who ask at the same time do not take one another for a run, and
+  NFS gives a file that is open for reading no other.
+  """
   try:
     with path.open("rb") as lock:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
   except FileNotFoundError:
     return False
   except BlockingIOError:

@@ -84,6 +84,23 @@ def test_a_run_that_starts_and_has_said_nothing_is_running(tmp_path):
   assert state_of(tmp_path / "run") == STOPPED
 
 
+def test_another_who_asks_is_not_taken_for_a_run(tmp_path, monkeypatch):
+  """Two look at the same moment; and NFS refuses exclusive locks on what is open for reading."""
+  leave(tmp_path / "run", status=status("interrupted"))
+  asked, held = [], []
+
+  def flock(lock, operation, *, own=fcntl.flock):
+    asked.append(operation)
+    own(lock, operation)
+    if len(asked) == 1:  # the first still asks when the second comes
+      held.append(state_of(tmp_path / "run"))
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  assert state_of(tmp_path / "run") == INTERRUPTED
+  assert held == [INTERRUPTED]
+  assert not any(operation & fcntl.LOCK_EX for operation in asked)
+
+
 def test_the_list_names_runs_that_have_not_begun(tmp_path):
   runs = select(make_named_study(DEFAULT, "smoke"), agents=["ppo"]).runs()
   write_run_list(runs, tmp_path)
