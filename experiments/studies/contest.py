@@ -5,14 +5,18 @@ and a usual DQN, stand beside them.
 """
 
 from collections.abc import Callable
+import dataclasses
 from types import MappingProxyType
 
+from experiments.config import ExperimentConfig
 from experiments.studies.comparison import PROCGEN, on_one_protocol
 from experiments.studies.study import Study
 from training.config import EvaluationConfig, TrainingConfig
 
 AGENTS = ("ppo", "ppg", "muzero", "q_learning", "dqn")
 LEVELS = ("easy-200",)  # the contest's generalisation track
+# Of the published PPO and PPG on easy levels: one worker; hard levels have four (SCIENCE.md).
+ROLLOUT_ENVIRONMENTS = 64
 
 
 def smoke() -> Study:
@@ -79,6 +83,9 @@ def gpu() -> Study:
 def paper() -> Study:
   """The contest's steps and levels on all 16 games, with the papers' networks.
 
+  PPO and PPG have the 64 environments of the published easy protocol; their `paper` presets
+  are of hard levels, with 256, and would learn from a quarter of the rollouts.
+
   Source: Mohanty et al. 2021, Measuring Sample Efficiency and Generalization in
     Reinforcement Learning Benchmarks: NeurIPS 2020 Procgen Benchmark (arXiv 2103.15332).
   Command: procplan compare --study contest --preset paper --games bigfish (a game at a time)
@@ -86,7 +93,9 @@ def paper() -> Study:
   Expected: not known; see `gpu`.
   """
   return Study(
-    agents=on_one_protocol("paper", names=AGENTS, training=_TRAINING, evaluation=_EVALUATION),
+    agents=_on_easy_levels(
+      on_one_protocol("paper", names=AGENTS, training=_TRAINING, evaluation=_EVALUATION)
+    ),
     games=PROCGEN,
     levels=LEVELS,
     seeds=(0, 1, 2),
@@ -96,6 +105,17 @@ def paper() -> Study:
 
 _TRAINING = TrainingConfig(total_environment_steps=8_000_000, checkpoint_every=500_000)
 _EVALUATION = EvaluationConfig(every=500_000, episodes_per_environment=2)
+
+
+def _on_easy_levels(agents: dict[str, ExperimentConfig]) -> dict[str, ExperimentConfig]:
+  """Returns `agents` with the easy protocol's environments for those that learn from rollouts."""
+
+  def with_few(config: ExperimentConfig) -> ExperimentConfig:
+    environment = dataclasses.replace(config.environment, num_environments=ROLLOUT_ENVIRONMENTS)
+    return dataclasses.replace(config, environment=environment)
+
+  return agents | {name: with_few(agents[name]) for name in ("ppo", "ppg")}
+
 
 CONTESTS: MappingProxyType[str, Callable[[], Study]] = MappingProxyType(
   {"smoke": smoke, "laptop": laptop, "gpu": gpu, "paper": paper}

@@ -74,6 +74,9 @@ def laptop() -> Study:
 def gpu() -> Study:
   """Hard levels of three games, 10M steps, with middle-sized networks.
 
+  PPO and PPG act in 64 environments. The published hard protocol has 256, which `paper` has:
+  their scores here are no reproduction of it.
+
   Source: as `paper`, shortened.
   Command: procplan compare --study levels --preset gpu
   Cost: not measured here; 252 runs of 10M steps, one after the other.

@@ -184,6 +184,21 @@ def test_the_contest_has_its_steps_and_levels():
       assert config.training.total_environment_steps == 8_000_000
 
 
+@pytest.mark.parametrize("agent", ["ppo", "ppg"])
+def test_rollouts_are_those_of_the_published_protocol_of_the_levels(agent):
+  """Cobbe et al. 2020: workers of 64 environments and 256 steps, on hard levels four of them."""
+  protocols = [("contest", "gpu", 1), ("contest", "paper", 1), ("comparison", "gpu", 1)]
+  protocols += [("comparison", "paper", 4), ("levels", "paper", 4)]
+  for name, preset, workers in protocols:
+    study = make_named_study(name, preset)
+    assert {parse_levels(each).mode for each in study.levels} == {
+      "easy" if workers == 1 else "hard"
+    }
+    config = study.agents[agent]
+    found = (config.environment.num_environments, config.agent.rollout_length)
+    assert found == (64 * workers, 256), (name, preset)
+
+
 class TestCommandLine:
   @pytest.fixture(autouse=True)
   def _elsewhere(self, tmp_path, monkeypatch):
