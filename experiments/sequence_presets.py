@@ -96,7 +96,8 @@ def muzero_paper() -> ExperimentConfig:
   Source: Anand et al. 2022 (arXiv 2111.01587) and MuZero Unplugged (Schrittwieser et al.
     2021); SCIENCE.md says which figures are documented.
   Command: procplan train --agent muzero --preset paper
-  Cost: about 586k updates and 600M searches of 50 simulations, of the order of 6e19 FLOP.
+  Cost: 584k updates and 956M searches of 50 simulations (sequences are searched at S + K
+    positions for S samples), of the order of 1e20 FLOP.
   Expected score: mean-normalised .50 on all levels (16 games).
   """
   return _paper(
@@ -109,7 +110,7 @@ def q_learning_paper() -> ExperimentConfig:
 
   Source: Anand et al. 2022 (arXiv 2111.01587); exploration is not documented there.
   Command: procplan train --agent q_learning --preset paper
-  Cost: about 586k updates.
+  Cost: 584k updates.
   Expected score: not published as a number.
   """
   exploration = ExplorationConfig(decay_steps=1_000_000)

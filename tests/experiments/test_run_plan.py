@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,23 @@ def abstract_record(config, agent):
     final_observation=frame,
   )
   return jax.eval_shape(agent.postprocess, state, trajectory)[1]
+
+
+@pytest.mark.parametrize(("preset", "agent"), EVERY_PRESET)
+def test_the_counts_in_a_presets_words_are_those_of_its_plan(preset, agent):
+  text = PRESETS[preset][agent].__doc__
+  cost = text[text.index("Cost:") : text.index("Expected")]
+  plan = plan_run(make_preset(preset, agent))
+  counts = {
+    "steps": plan.environment_steps,
+    "updates": plan.updates,
+    "searches": plan.acting_searches + plan.reanalysing_searches,
+  }
+  said = re.findall(r"([0-9.]+)([kM]) (steps|updates|searches)", cost)
+  assert said or preset == "smoke" or "not measured yet" in cost
+  for number, unit, what in said:
+    value = float(number) * {"k": 1e3, "M": 1e6}[unit]
+    assert value == pytest.approx(counts[what], rel=0.02), (number + unit, what)
 
 
 @pytest.mark.parametrize("name", AGENTS)
