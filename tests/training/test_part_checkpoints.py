@@ -88,6 +88,6 @@ def test_one_without_its_listing_does_not_count(directory, monkeypatch):
 
   monkeypatch.setattr(module, "write_json", full)
   checkpoints = PartCheckpoints(directory, keep=2)
-  with pytest.raises(CheckpointError, match="step 32 in .*no space left"):
+  with pytest.raises(CheckpointError, match=r"step 32 in .*no space left"):
     checkpoints.save(32, snapshot(32), before_dropping=lambda: None)
   assert checkpoints.steps() == [16, 24]
