@@ -44,7 +44,9 @@ setup(
   description="Planning against model-free RL under procedural generalisation, controlled.",
   python_requires=">=3.11",
   packages=find_packages(include=[pattern for p in PACKAGES for pattern in (p, f"{p}.*")]),
-  package_data={"experiments": ["reporting/*.json", "reporting/*.css", "launch/*"]},
+  package_data={
+    "experiments": ["reporting/*.json", "reporting/*.css", "reporting/*.js", "launch/*"]
+  },
   install_requires=CORE,
   extras_require={
     "report": REPORT,

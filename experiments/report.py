@@ -24,7 +24,11 @@ def make_parser() -> OptionParser:
   """Returns the command's options."""
   parser = OptionParser(prog="procplan report", description=__doc__)
   parser.add_argument(
-    "runs", metavar="RUN", nargs="+", type=Path, help="run directory, or a directory of runs"
+    "runs",
+    metavar="RUN",
+    nargs="+",
+    type=Path,
+    help="run directory, or a directory of runs, or of films by `evaluate --video`",
   )
   parser.add_argument(
     "--out", metavar="FILE", type=Path, default=Path("report.html"), help="the page"
@@ -48,11 +52,13 @@ def make_parser() -> OptionParser:
 
 def main(arguments: Sequence[str]) -> int:
   """Writes the page; returns the exit code."""
+  from experiments.reporting.film_files import find_films
+
   options = make_parser().parse_args(arguments)
   for run in options.runs:
     if not run.exists():
       raise UsageError(f"{run} does not exist")
-    if not any(run.rglob("config.yaml")):
+    if not any(run.rglob("config.yaml")) and not find_films([run]):
       raise UsageError(f"there is no run directory in {run}: none holds a config.yaml")
   try:
     path = write_report(
@@ -83,7 +89,8 @@ def write_report(
 
   Args:
     run_directories: directories of runs, or directories that hold some; a run may be
-      queued, going on, failed or finished.
+      queued, going on, failed or finished. Films below them are shown, and so are those
+      of a directory that holds films alone.
     output_path: the HTML file; its directory is made if needed.
     bounds: set of score bounds, one of `environments.games.BOUNDS`.
     title: heading of the page.
@@ -98,6 +105,7 @@ def write_report(
     OSError: the page cannot be written; an older one is left as it was.
   """
   # Matplotlib, rliable and pandas take two seconds to import: not for `--help`.
+  from experiments.reporting.film_files import find_films, holds_films_alone
   from experiments.reporting.page import render_page
   from experiments.reporting.runs import find_run_directories, read_run
   from experiments.reporting.study import make_study
@@ -106,13 +114,18 @@ def write_report(
     raise ValueError(unknown_name("score bounds", bounds, BOUNDS))
   if resamples < 100:
     raise ValueError(f"resamples must be at least 100, got {resamples!r}")
-  directories = find_run_directories(run_directories)
+  paths = [Path(path) for path in run_directories]
+  directories = find_run_directories(path for path in paths if not holds_films_alone(path))
   if not directories:
     raise ValueError("there is no run directory to report on")
   output_path = Path(output_path)
   study = make_study([read_run(directory) for directory in directories], bounds=bounds)
   page = render_page(
-    study, title=title, relative_to=output_path.absolute().parent, resamples=resamples
+    study,
+    films=find_films(paths),
+    title=title,
+    relative_to=output_path.absolute().parent,
+    resamples=resamples,
   )
   _replace(output_path, page)
   return output_path

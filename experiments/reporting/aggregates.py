@@ -94,16 +94,40 @@ def aggregate_scores(study: Study, levels: str, split: str) -> Aggregate | None:
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class AggregateCurve:
+  """IQM of one agent over its evaluations.
+
+  Attributes:
+    steps: environment steps of every evaluation.
+    seconds: wall-clock time until then, mean over runs and games.
+    estimates: IQM of the normalised score.
+  """
+
+  steps: tuple[int, ...]
+  seconds: tuple[float, ...]
+  estimates: tuple[Estimate, ...]
+
+  def along(self, axis: str) -> tuple[float, ...]:
+    """The x of every evaluation; `axis` is `environment_steps` or `seconds`."""
+    return self.seconds if axis == "seconds" else self.steps
+
+
 def aggregate_curve(
   study: Study, agent: str, aggregate: Aggregate, *, resamples: int
-) -> tuple[list[int], list[Estimate]]:
+) -> AggregateCurve:
   """IQM of one agent at every evaluation that all its runs share, up to the common steps."""
   cells = [study.cells[agent, aggregate.levels, game] for game in aggregate.games]
   lists = [steps for cell in cells for steps in cell.steps(aggregate.split)]
   steps = [s for s in lists[0] if all(any(equal_steps(s, x) for x in each) for each in lists)]
   steps = [s for s in steps if s <= aggregate.environment_steps]
   matrices = [_matrix(study, cells, aggregate.split, s) for s in steps]
-  return steps, iqm_curve(matrices, resamples=resamples) if matrices else []
+  seconds = []
+  for step in steps:
+    rows = [row for cell in cells for row in cell.scores_at(aggregate.split, step).rows]
+    seconds.append(float(np.mean([row.get("seconds", np.nan) for row in rows])))
+  estimates = iqm_curve(matrices, resamples=resamples) if matrices else []
+  return AggregateCurve(tuple(steps), tuple(seconds), tuple(estimates))
 
 
 def common_levels_scores(

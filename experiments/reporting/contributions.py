@@ -8,6 +8,7 @@ import dataclasses
 
 from experiments.reporting.aggregates import Pair, pair_scores
 from experiments.reporting.curves import PANEL
+from experiments.reporting.filters import needs, needs_all
 from experiments.reporting.markup import Markup, element, figure, paragraph, table
 from experiments.reporting.sections import Section
 from experiments.reporting.statistics import Estimate, aggregate, difference
@@ -58,7 +59,8 @@ def contributions_section(
     return HEADING, ANCHOR, []
   content: list[object] = []
   for levels, found in measured.items():
-    content += [element("h3", levels), *_of_levels(found, levels, resamples=resamples)]
+    shown = _of_levels(study, found, levels, resamples=resamples)
+    content.append(element("div", element("h3", levels), *shown, **needs(study, levels=[levels])))
   if not content:
     why = "No change has an evaluation with and without it at the same steps yet."
     return HEADING, ANCHOR, [paragraph(why)]
@@ -110,14 +112,16 @@ def contributions(study: Study, levels: str, *, resamples: int) -> list[Contribu
   return found
 
 
-def _of_levels(found: Sequence[Contribution], levels: str, *, resamples: int) -> list[Markup]:
+def _of_levels(
+  study: Study, found: Sequence[Contribution], levels: str, *, resamples: int
+) -> list[Markup]:
   groups = list(dict.fromkeys(each.contrast.group for each in found))
   few = [min(each.pair.before.num_runs, each.pair.after.num_runs) for each in found]
   panels = []
   for group in groups:
     own = [each for each in found if each.contrast.group == group]
     panels.append(figure(_panel(own, levels, group), f"Each change {group}. {in_words(own)}"))
-  parts = [element("div", *panels, class_="panels"), _table(found, resamples=resamples)]
+  parts = [element("div", *panels, class_="panels"), _table(study, found, resamples=resamples)]
   if min(few) < _FEW_RUNS:
     said = count_in_words(min(few), "run")
     text = f"With {said} a game and agent, intervals are rough, and too narrow on average."
@@ -148,15 +152,12 @@ def _panel(found: Sequence[Contribution], levels: str, group: str) -> Markup:
       interval = each.difference.interval
       if interval:
         axes.plot(interval, (place, place), color=PALETTE[0], linewidth=5, alpha=0.35)
-      axes.plot(
-        each.difference.value,
-        place,
-        color=PALETTE[0],
-        marker="o",
-        markerfacecolor=PALETTE[0] if interval else PAPER,
-      )
+      fill = PALETTE[0] if interval else PAPER
+      style = {"color": PALETTE[0], "marker": "o", "markerfacecolor": fill}
+      axes.plot(each.difference.value, place, **style)
     axes.set_yticks(range(len(found)), [each.contrast.change for each in found])
-    axes.set(title=f"{group}, {levels}", xlabel="difference of normalised score")
+    axes.set_xlabel("difference of normalised score")
+    axes.set_title(f"{group}, {levels}", loc="right")
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.margins(x=0.12)
     said = "; ".join(
@@ -166,7 +167,7 @@ def _panel(found: Sequence[Contribution], levels: str, group: str) -> Markup:
     return inline(drawn, identifier=slug("contributions", levels, group), label=label)
 
 
-def _table(found: Sequence[Contribution], *, resamples: int) -> Markup:
+def _table(study: Study, found: Sequence[Contribution], *, resamples: int) -> Markup:
   rows = []
   for each in found:
     runs = [each.pair.before.num_runs, each.pair.after.num_runs]
@@ -197,4 +198,5 @@ def _table(found: Sequence[Contribution], *, resamples: int) -> Markup:
     "Steps",
   )
   caption = "Normalised score on the full distribution, IQM over games and runs"
-  return table(caption, header, rows, numeric_from=3)
+  marks = [needs_all(study, (each.contrast.before, each.contrast.after)) for each in found]
+  return table(caption, header, rows, numeric_from=3, needs=marks)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from experiments.reporting.filters import needs
 from experiments.reporting.markup import Markup
 from experiments.reporting.published import PublishedScore, published_curve, step_tolerance
 from experiments.reporting.runs import Run
@@ -16,7 +17,7 @@ from experiments.reporting.series import (
   training_series,
 )
 from experiments.reporting.study import SPLITS, Cell, Study
-from experiments.reporting.svg import INK, PAPER, Look, drawing, inline, looks
+from experiments.reporting.svg import INK, PAPER, Look, drawing, inline, looks, marked
 from experiments.reporting.wording import score_in_words, slug, steps_in_words
 
 PANEL = (3.7, 2.7)  # inches
@@ -43,12 +44,13 @@ def learning_panel(study: Study, levels: str, game: str, *, axis: str) -> Markup
   cells = study.cells_of(levels=levels, game=game)
   with drawing(*PANEL) as (figure, axes):
     for cell in cells:
-      _draw_cell(axes, cell, look[cell.agent], axis=axis)
+      with marked(axes, needs(study, agents=[cell.agent])):
+        _draw_cell(axes, cell, look[cell.agent], axis=axis)
     if not axes.lines:
       return None
     if axis == "environment_steps":
       _draw_published(axes, study, levels, game)
-    unit = _format_axis(axes, axis)
+    unit = format_axis(axes, axis)
     axes.set(title=f"{game}, {levels}", xlabel=unit, ylabel="mean episode return")
     label = f"Mean episode return against {unit}, {game}, {levels}. {scores_in_words(cells)}"
     return inline(figure, identifier=slug("curve", levels, game, axis), label=label)
@@ -131,8 +133,8 @@ def _name_star(axes: Axes, score: PublishedScore) -> None:
   )
 
 
-def _format_axis(axes: Axes, axis: str) -> str:
-  """Ticks of the x axis; returns its name with the unit."""
+def format_axis(axes: Axes, axis: str) -> str:
+  """Ticks of an x axis of environment steps or seconds; returns its name with the unit."""
   if axis == "environment_steps":
     return format_steps(axes)
   last = _begin_at_zero(axes)

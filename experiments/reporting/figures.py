@@ -1,4 +1,4 @@
-"""Figures over a whole study: aggregates, profiles, the gap, levels, diagnostics."""
+"""Figures over a whole study: aggregates, improvement, profiles, the gap, levels."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,13 +6,23 @@ from matplotlib.axes import Axes
 import numpy as np
 
 from environments.games import normalised_score
-from experiments.reporting.aggregates import Aggregate, aggregate_curve
-from experiments.reporting.curves import PANEL, format_steps
+from experiments.reporting.aggregates import Aggregate, AggregateCurve
+from experiments.reporting.curves import PANEL, format_axis
+from experiments.reporting.filters import needs, needs_all
 from experiments.reporting.markup import Markup
-from experiments.reporting.series import thin, training_series
 from experiments.reporting.statistics import Estimate, performance_profile
 from experiments.reporting.study import Cell, Study
-from experiments.reporting.svg import PAPER, Look, drawing, inline, looks
+from experiments.reporting.svg import (
+  INK,
+  PALETTE,
+  PAPER,
+  Look,
+  drawing,
+  inline,
+  looks,
+  mark,
+  marked,
+)
 from experiments.reporting.wording import score_in_words, slug
 
 _DASHED = (0, (3, 1.5))
@@ -20,27 +30,33 @@ _ROW_HEIGHT = 0.24  # inches
 
 
 def aggregate_curve_panel(
-  study: Study, aggregates: Mapping[str, Aggregate], *, resamples: int
+  study: Study, levels: str, curves: Mapping[tuple[str, str], AggregateCurve], *, axis: str
 ) -> Markup:
-  """IQM of the normalised score against steps; `aggregates` is split -> aggregate."""
+  """IQM of the normalised score over steps or wall-clock.
+
+  Args:
+    study: all runs.
+    levels: name of the level distribution of training.
+    curves: (agent, split) -> curve.
+    axis: `environment_steps` or `seconds`.
+  """
   look = looks(study.agents)
-  levels = next(iter(aggregates.values())).levels
   with drawing(*PANEL) as (figure, axes):
-    for split, aggregate in aggregates.items():
-      for agent in aggregate.matrices:
-        steps, estimates = aggregate_curve(study, agent, aggregate, resamples=resamples)
-        _draw_band(axes, steps, estimates, look[agent], is_test=split == "test")
-    unit = format_steps(axes)
+    for (agent, split), curve in curves.items():
+      with marked(axes, needs(study, agents=[agent])):
+        x = curve.along(axis)
+        _draw_band(axes, x, curve.estimates, look[agent], is_test=split == "test")
+    unit = format_axis(axes, axis)
     axes.set(title=f"IQM over games, {levels}", xlabel=unit, ylabel="normalised score")
     label = f"Interquartile mean of the normalised score against {unit}, {levels}."
-    return inline(figure, identifier=slug("iqm", levels), label=label)
+    return inline(figure, identifier=slug("iqm", levels, axis), label=label)
 
 
 def _draw_band(
-  axes: Axes, steps: Sequence[int], estimates: Sequence[Estimate], look: Look, *, is_test: bool
+  axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], look: Look, *, is_test: bool
 ) -> None:
   axes.plot(
-    steps,
+    x,
     [estimate.value for estimate in estimates],
     color=look.colour,
     marker=look.marker,
@@ -51,7 +67,7 @@ def _draw_band(
   )
   if estimates and all(estimate.interval for estimate in estimates):
     low, high = np.array([estimate.interval for estimate in estimates]).T
-    axes.fill_between(steps, low, high, color=look.colour, alpha=0.15, linewidth=0)
+    axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
 
 
 def interval_panel(
@@ -71,21 +87,56 @@ def interval_panel(
   look = looks(study.agents)
   rows = list(estimates)
   with drawing(PANEL[0], 0.85 + _ROW_HEIGHT * len(rows)) as (figure, axes):
+    marks = [needs(study, agents=[agent]) for agent, _ in rows]
     for place, (agent, split) in enumerate(rows):
-      estimate = estimates[agent, split]
-      colour, marker = look[agent].colour, look[agent].marker
-      if estimate.interval:
-        axes.plot(estimate.interval, (place, place), color=colour, linewidth=5, alpha=0.3)
-      fill = PAPER if split == "test" else colour
-      axes.plot(estimate.value, place, color=colour, marker=marker, markerfacecolor=fill)
-    axes.set_yticks(range(len(rows)), [f"{agent}, {split}" for agent, split in rows])
-    axes.set(title=f"{name}, {levels}", xlabel="normalised score")
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+      with marked(axes, marks[place]):
+        _draw_interval(axes, place, estimates[agent, split], look[agent], is_open=split == "test")
+    _name_rows(axes, [f"{agent}, {split}" for agent, split in rows], marks)
+    axes.set_xlabel("normalised score")
+    axes.set_title(f"{name}, {levels}", loc="right")  # above the names, however long they are
     axes.margins(x=0.12)
     label = f"{name} of the normalised score, {levels}: " + "; ".join(
       f"{agent}, {split} {score_in_words(estimates[agent, split].value)}" for agent, split in rows
     )
     return inline(figure, identifier=slug("interval", levels, name), label=label)
+
+
+def _draw_interval(
+  axes: Axes, place: int, estimate: Estimate, look: Look, *, is_open: bool
+) -> None:
+  """One row: a marker, and its interval as a bar."""
+  if estimate.interval:
+    axes.plot(estimate.interval, (place, place), color=look.colour, linewidth=5, alpha=0.3)
+  fill = PAPER if is_open else look.colour
+  axes.plot(estimate.value, place, color=look.colour, marker=look.marker, markerfacecolor=fill)
+
+
+def _name_rows(axes: Axes, names: Sequence[str], marks: Sequence[Mapping[str, str]]) -> None:
+  """Names of the rows, from above, and what hides them."""
+  axes.set_yticks(range(len(names)), names)
+  axes.set_ylim(len(names) - 0.4, -0.6)
+  for text, each in zip(axes.get_yticklabels(), marks, strict=True):
+    mark(text, each)
+
+
+def improvement_panel(
+  study: Study, levels: str, estimates: Mapping[tuple[str, str], Estimate]
+) -> Markup:
+  """Probability of improvement; `estimates` is (better, other) -> P(better > other)."""
+  rows = list(estimates)
+  with drawing(PANEL[0], 0.85 + _ROW_HEIGHT * len(rows)) as (figure, axes):
+    axes.axvline(0.5, color=INK.colour, linewidth=0.8)
+    marks = [needs_all(study, pair) for pair in rows]
+    for place, pair in enumerate(rows):
+      with marked(axes, marks[place]):
+        _draw_interval(axes, place, estimates[pair], Look(PALETTE[0], "o"), is_open=False)
+    _name_rows(axes, [f"{better} over {other}" for better, other in rows], marks)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_xlabel("P(better on a game)")
+    axes.set_title(f"Probability of improvement, {levels}", loc="right")
+    said = "; ".join(f"{a} over {b} {score_in_words(estimates[a, b].value)}" for a, b in rows)
+    label = f"Probability of improvement on the full distribution, {levels}: {said}."
+    return inline(figure, identifier=slug("improvement", levels), label=label)
 
 
 def profile_panel(study: Study, aggregate: Aggregate, *, resamples: int) -> Markup:
@@ -96,19 +147,8 @@ def profile_panel(study: Study, aggregate: Aggregate, *, resamples: int) -> Mark
   with drawing(*PANEL) as (figure, axes):
     for agent, matrix in aggregate.matrices.items():
       profile, interval = performance_profile(matrix, thresholds, resamples=resamples)
-      axes.step(thresholds, profile, color=look[agent].colour, linewidth=1.8, where="post")
-      mark = slice(5, None, 12)
-      axes.plot(
-        thresholds[mark],
-        profile[mark],
-        color=look[agent].colour,
-        marker=look[agent].marker,
-        markersize=4,
-        linestyle="none",
-      )
-      if interval is not None:
-        band = {"color": look[agent].colour, "alpha": 0.15, "linewidth": 0, "step": "post"}
-        axes.fill_between(thresholds, *interval, **band)
+      with marked(axes, needs(study, agents=[agent])):
+        _draw_profile(axes, thresholds, profile, interval=interval, look=look[agent])
     axes.set_ylim(-0.03, 1.03)
     axes.set(
       title=f"Performance profile, {aggregate.levels}",
@@ -117,6 +157,23 @@ def profile_panel(study: Study, aggregate: Aggregate, *, resamples: int) -> Mark
     )
     label = f"Share of runs above each normalised score, {aggregate.levels}, full distribution."
     return inline(figure, identifier=slug("profile", aggregate.levels), label=label)
+
+
+def _draw_profile(
+  axes: Axes,
+  thresholds: np.ndarray,
+  profile: np.ndarray,
+  *,
+  interval: np.ndarray | None,
+  look: Look,
+) -> None:
+  axes.step(thresholds, profile, color=look.colour, linewidth=1.8, where="post")
+  some = slice(5, None, 12)
+  style = {"marker": look.marker, "markersize": 4, "linestyle": "none"}
+  axes.plot(thresholds[some], profile[some], color=look.colour, **style)
+  if interval is not None:
+    band = {"color": look.colour, "alpha": 0.15, "linewidth": 0, "step": "post"}
+    axes.fill_between(thresholds, *interval, **band)
 
 
 def gap_panel(study: Study, levels: str) -> Markup | None:
@@ -131,15 +188,17 @@ def gap_panel(study: Study, levels: str) -> Markup | None:
   if not rows:
     return None
   with drawing(PANEL[0], 0.85 + _ROW_HEIGHT * len(rows)) as (figure, axes):
+    marks = [needs(study, agents=[cell.agent], games=[cell.game]) for cell, _ in rows]
     for place, (cell, (train, test)) in enumerate(rows):
       colour, marker = look[cell.agent].colour, look[cell.agent].marker
-      axes.plot((train, test), (place, place), color=colour, linewidth=2.5, alpha=0.4)
-      axes.plot(train, place, color=colour, marker=marker)
-      axes.plot(test, place, color=colour, marker=marker, markerfacecolor=PAPER)
-    axes.set_yticks(range(len(rows)), [f"{cell.game}, {cell.agent}" for cell, _ in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+      with marked(axes, marks[place]):
+        axes.plot((train, test), (place, place), color=colour, linewidth=2.5, alpha=0.4)
+        axes.plot(train, place, color=colour, marker=marker)
+        axes.plot(test, place, color=colour, marker=marker, markerfacecolor=PAPER)
+    _name_rows(axes, [f"{cell.game}, {cell.agent}" for cell, _ in rows], marks)
     axes.margins(x=0.08)
-    axes.set(title=f"Trained on {levels}", xlabel="normalised score")
+    axes.set_xlabel("normalised score")
+    axes.set_title(f"Trained on {levels}", loc="right")
     label = f"Normalised score on training levels and full distribution, {levels}: " + "; ".join(
       f"{cell.game}, {cell.agent} {score_in_words(train)} and {score_in_words(test)}"
       for cell, (train, test) in rows
@@ -183,10 +242,9 @@ def levels_panel(
           for place, levels in enumerate(names)
           if (agent, levels, split) in scores
         ]
-        places = [place for place, _ in points]
-        _draw_band(
-          axes, places, [estimate for _, estimate in points], look[agent], is_test=split == "test"
-        )
+        x, estimates = [place for place, _ in points], [estimate for _, estimate in points]
+        with marked(axes, needs(study, agents=[agent])):
+          _draw_band(axes, x, estimates, look[agent], is_test=split == "test")
     axes.set_xticks(range(len(names)), [name.removeprefix(f"{mode}-") for name in names])
     axes.margins(x=0.12)
     heading = f"{mode} mode, {title}" if title else f"{mode} mode"
@@ -194,20 +252,3 @@ def levels_panel(
     axes.set(title=heading, xlabel="training levels", ylabel=score)
     label = f"Interquartile mean against number of training levels, {heading}."
     return inline(figure, identifier=slug("levels", mode, title), label=label)
-
-
-def diagnostic_panel(study: Study, quantity: str) -> Markup | None:
-  """One quantity of the training rows of every run, against steps."""
-  look = looks(study.agents)
-  with drawing(PANEL[0], 2.2) as (figure, axes):
-    for cell in study.cells_of():
-      for run in cell.runs:
-        series = thin(training_series(run, quantity, axis="environment_steps"))
-        if len(series):
-          axes.plot(series.x, series.y, color=look[cell.agent].colour, linewidth=0.9, alpha=0.7)
-    if not axes.lines:
-      return None
-    unit = format_steps(axes)
-    axes.set(title=quantity, xlabel=unit)
-    label = f"{quantity} of every run against {unit}."
-    return inline(figure, identifier=slug("diagnostic", quantity), label=label)

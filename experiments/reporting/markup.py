@@ -1,6 +1,6 @@
 """Small pieces of HTML: elements, tables, figures. Text is always escaped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import html
 
 
@@ -51,6 +51,7 @@ def table(
   *,
   heading_columns: int = 1,
   numeric_from: int | None = None,
+  needs: Sequence[Mapping[str, str]] | None = None,
 ) -> Markup:
   """A table in a frame that scrolls sideways where the screen is too narrow.
 
@@ -60,7 +61,9 @@ def table(
     rows: as long as the header each.
     heading_columns: how many leading columns name the row.
     numeric_from: first column that holds numbers, right-aligned; None for none.
+    needs: attributes of every row, from `filters.needs`; None where no row can be hidden.
   """
+  rows = list(rows)
   start = len(header) if numeric_from is None else numeric_from
   head = element(
     "tr",
@@ -70,10 +73,11 @@ def table(
     ),
   )
   body = []
-  for row in rows:
+  for row, marks in zip(rows, needs or [{}] * len(rows), strict=True):
     if len(row) != len(header):
       raise ValueError(f"a row has {len(row)} cells, the header {len(header)}")
-    body.append(element("tr", *(_cell(i, x, heading_columns, start) for i, x in enumerate(row))))
+    cells = (_cell(i, x, heading_columns, start) for i, x in enumerate(row))
+    body.append(element("tr", *cells, **marks))
   content = element(
     "table",
     element("caption", element("span", caption)),
@@ -89,9 +93,9 @@ def _cell(index: int, content: object, heading_columns: int, numeric_from: int) 
   return element("td", content, **({"class_": "number"} if index >= numeric_from else {}))
 
 
-def figure(picture: Markup, caption: object) -> Markup:
+def figure(picture: Markup, caption: object, **attributes: object) -> Markup:
   """A picture with its caption."""
-  return element("figure", picture, element("figcaption", caption))
+  return element("figure", picture, element("figcaption", caption), **attributes)
 
 
 def section(heading: str, *content: object, identifier: str) -> Markup:

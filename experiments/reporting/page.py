@@ -6,13 +6,15 @@ A section without data says why, or is left out where it could not have any.
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.reporting import protocol, sections
+from experiments.reporting import diagnostics, filters, protocol, sections
 from experiments.reporting.contributions import (
   all_contributions,
   contributions_section,
   headline,
 )
 from experiments.reporting.estimates import Estimates, estimate_all
+from experiments.reporting.film_files import Film
+from experiments.reporting.films import films_section
 from experiments.reporting.markup import (
   Markup,
   element,
@@ -24,16 +26,25 @@ from experiments.reporting.markup import (
 )
 from experiments.reporting.statistics import Estimate
 from experiments.reporting.study import Study
+from experiments.reporting.success import success_section
 from experiments.reporting.summary import summary
 
+# Nothing may be loaded from outside the file, whatever ends up in it.
+_ALLOWED = (
+  "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
+  " img-src data:; media-src data:"
+)
 _CSS = Path(__file__).with_name("page.css")
 
 
-def render_page(study: Study, *, title: str, relative_to: Path, resamples: int) -> str:
+def render_page(
+  study: Study, *, films: Sequence[Film], title: str, relative_to: Path, resamples: int
+) -> str:
   """The whole page as text.
 
   Args:
     study: all runs.
+    films: of their episodes.
     title: heading of the page.
     relative_to: run directories are named relative to this one.
     resamples: bootstrap resamples of every interval.
@@ -47,10 +58,14 @@ def render_page(study: Study, *, title: str, relative_to: Path, resamples: int) 
     sections.scores_section(study),
     contributions_section(study, measured, resamples=resamples),
     sections.levels_section(study, resamples=resamples),
+    success_section(study),
     sections.efficiency_section(study),
+    diagnostics.planning_section(study),
+    films_section(study, films, relative_to),
+    diagnostics.throughput_section(study),
     sections.protocol_section(study),
     sections.runs_section(study, relative_to),
-    sections.diagnostics_section(study),
+    diagnostics.diagnostics_section(study),
   ]
   shown = [(name, identifier, content) for name, identifier, content in parts if content]
   links = [element("a", name, href=f"#{identifier}") for name, identifier, _ in shown]
@@ -58,13 +73,16 @@ def render_page(study: Study, *, title: str, relative_to: Path, resamples: int) 
     [
       _header(study, [*headline(measured), *summary(study, _iqm(numbers))], title, relative_to),
       element("nav", unordered_list(links), aria_label="Sections") if links else "",
+      filters.form(study),
       element("main", *(section(n, *content, identifier=i) for n, i, content in shown)),
+      filters.script(study),
     ]
   )
   return (
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     '<meta name="color-scheme" content="light dark">\n'
+    f'<meta http-equiv="Content-Security-Policy" content="{_ALLOWED}">\n'
     f"<title>{escape(title)}</title>\n<style>\n{_CSS.read_text(encoding='utf-8')}</style>\n"
     f"</head>\n<body>\n{body}\n</body>\n</html>\n"
   )

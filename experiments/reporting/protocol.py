@@ -10,6 +10,7 @@ from typing import Any
 
 from environments.games import score_bounds
 from experiments.config import flatten
+from experiments.reporting.filters import needs_of
 from experiments.reporting.markup import Markup, element, join, table, with_note
 from experiments.reporting.runs import Run, is_number
 from experiments.reporting.study import Study, level_distribution
@@ -49,7 +50,7 @@ def protocol_table(study: Study) -> Markup:
     ("Hardware", lambda run: _text(run.provenance.get("hardware"))),
     ("Versions", lambda run: _text(run.provenance.get("versions"))),
   ]
-  body = [*what, *((name, _values(runs, function)) for name, function in how)]
+  body = [*what, *((name, _values(study, runs, function)) for name, function in how)]
   return table("Read from the runs' own files", ("What", "Value"), body)
 
 
@@ -82,7 +83,9 @@ def settings_table(study: Study) -> Markup | None:
   rows = []
   for name in names:
     if name not in shown and len({repr(each.get(name)) for each in flat.values()}) > 1:
-      rows.append((element("code", name), _values(runs, lambda run, n=name: flat[run].get(n))))
+      rows.append(
+        (element("code", name), _values(study, runs, lambda run, n=name: flat[run].get(n)))
+      )
   caption = "Settings that are not the same in all runs"
   return table(caption, ("Setting", "Values"), rows) if rows else None
 
@@ -93,7 +96,7 @@ def run_table(study: Study, *, relative_to: Path) -> Markup:
   rows = [
     (
       element("code", _path(run, relative_to)),
-      run.agent,
+      study.label_of(run),
       run.levels,
       run.game,
       NOTHING if run.seed is None else run.seed,
@@ -115,7 +118,8 @@ def run_table(study: Study, *, relative_to: Path) -> Markup:
     "Wall-clock",
     "Commit",
   )
-  return table("Every run, finished or not", header, rows)
+  marks = [_needs(study, run) for run in study.runs]
+  return table("Every run, finished or not", header, rows, needs=marks)
 
 
 def commands(study: Study, *, relative_to: Path) -> Markup:
@@ -124,14 +128,20 @@ def commands(study: Study, *, relative_to: Path) -> Markup:
   for run in study.runs:
     command = run.provenance.get("command")
     text = shlex.join(map(str, command)) if isinstance(command, list) else "not recorded"
-    entries.append(element("dt", element("code", _path(run, relative_to))))
-    entries.append(element("dd", element("code", text)))
+    marks = _needs(study, run)
+    entries.append(element("dt", element("code", _path(run, relative_to)), **marks))
+    entries.append(element("dd", element("code", text), **marks))
   return element("dl", *entries, class_="commands")
+
+
+def _needs(study: Study, run: Run) -> dict[str, str]:
+  cell = study.cell_of(run)
+  return {} if cell is None else needs_of(study, [cell])
 
 
 def throughput_table(study: Study) -> Markup | None:
   """Environment steps per second of the whole loop; None without measurements."""
-  rows = []
+  rows, marks = [], []
   for cell in study.cells_of():
     speeds = [
       row["speed/steps_per_second"]
@@ -146,9 +156,12 @@ def throughput_table(study: Study) -> Markup | None:
       rows.append(
         (cell.agent, cell.levels, cell.game, f"{statistics.median(speeds):.0f}", f"{overall:.0f}")
       )
+      marks.append(needs_of(study, [cell]))
   header = ("Agent", "Level distribution", "Game", "Training, median", "Evaluation included")
   caption = "Environment steps per second of wall-clock time; runs side by side share the machine"
-  return table(caption, header, rows, heading_columns=3, numeric_from=3) if rows else None
+  if not rows:
+    return None
+  return table(caption, header, rows, heading_columns=3, numeric_from=3, needs=marks)
 
 
 def problems(study: Study, *, relative_to: Path) -> list[str]:
@@ -167,13 +180,13 @@ def data_as_of(study: Study) -> str:
   return max((_updated(run) for run in study.runs), default="") or "unknown"
 
 
-def _values(runs: Sequence[Run], value_of: Callable[[Run], Any]) -> Markup:
+def _values(study: Study, runs: Sequence[Run], value_of: Callable[[Run], Any]) -> Markup:
   """The distinct values; where each agent has one of its own, who has which."""
   by_value: dict[str, list[str]] = {}
   for run in runs:
     value = value_of(run)
     text = "not recorded" if value is None else str(value)
-    by_value.setdefault(text, []).append(run.agent)
+    by_value.setdefault(text, []).append(study.label_of(run))
   if len(by_value) > _MOST_VALUES:
     return join([f"{len(by_value)} different values"])
   owners = [frozenset(agents) for agents in by_value.values()]

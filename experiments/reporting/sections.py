@@ -5,18 +5,26 @@ then the page leaves it out.
 """
 
 from collections.abc import Iterable, Sequence
+import math
 from pathlib import Path
 
 from experiments.reporting import figures, protocol, tables
-from experiments.reporting.aggregates import common_levels_scores
+from experiments.reporting.aggregates import aggregate_curve, common_levels_scores
 from experiments.reporting.curves import learning_panel, published_in_panel, scores_in_words
 from experiments.reporting.estimates import Estimates
-from experiments.reporting.markup import Markup, element, figure, join, paragraph
+from experiments.reporting.filters import needs, needs_of
+from experiments.reporting.legends import legend
+from experiments.reporting.markup import Markup, element, figure, paragraph
 from experiments.reporting.published import about, step_tolerance
 from experiments.reporting.statistics import aggregate
 from experiments.reporting.study import SPLITS, Study
-from experiments.reporting.svg import INK, looks, swatch
 from experiments.reporting.wording import count_in_words, list_in_words, steps_in_words
+
+# Axis -> how its values come about, where that needs a word.
+_AXES = {
+  "environment_steps": "",
+  "seconds": "; time until each evaluation, mean over runs, evaluations counted",
+}
 
 # Heading, anchor, content.
 Section = tuple[str, str, Sequence[object]]
@@ -44,7 +52,7 @@ def curves_section(study: Study) -> Section:
   stars = any(
     published_in_panel(study, levels, game) for levels in study.levels for game in study.games
   )
-  return "Learning curves", "curves", [_legend(study, with_published=stars), note, *content]
+  return "Learning curves", "curves", [legend(study, with_published=stars), note, *content]
 
 
 def _learning_block(study: Study, levels: str | None, axis: str) -> Markup:
@@ -54,33 +62,13 @@ def _learning_block(study: Study, levels: str | None, axis: str) -> Markup:
     for game in study.games:
       panel = learning_panel(study, name, game, axis=axis)
       if panel is not None:
-        panels.append(figure(panel, scores_in_words(study.cells_of(levels=name, game=game))))
+        cells = study.cells_of(levels=name, game=game)
+        panels.append(figure(panel, scores_in_words(cells), **needs_of(study, cells)))
   grid = element("div", *panels, class_="panels")
   if not panels or levels is None:
     return grid if panels else Markup()
-  return join([element("h4", f"Trained on {levels}"), grid])
-
-
-def _legend(study: Study, *, with_published: bool = False) -> Markup:
-  look = looks(study.agents)
-  entries = [
-    entry
-    for agent in study.agents
-    for entry in (
-      join([swatch(look[agent], dashed=False, filled=True), f"{agent}, training levels"]),
-      join([swatch(look[agent], dashed=True, filled=False), f"{agent}, full distribution"]),
-    )
-  ]
-  if with_published:
-    star = swatch(INK, dashed=False, filled=True)
-    entries.append(join([star, "published, ± std over runs (open: full distribution)"]))
-  return element("ul", *(element("li", entry) for entry in entries), class_="legend")
-
-
-def _colours(study: Study) -> Markup:
-  look = looks(study.agents)
-  entries = [join([swatch(look[agent], dashed=False, filled=True), agent]) for agent in look]
-  return element("ul", *(element("li", entry) for entry in entries), class_="legend")
+  heading = element("h4", f"Trained on {levels}")
+  return element("div", heading, grid, **needs(study, levels=[levels]))
 
 
 def aggregate_section(study: Study, numbers: Estimates) -> Section:
@@ -89,15 +77,16 @@ def aggregate_section(study: Study, numbers: Estimates) -> Section:
   if not numbers.aggregates:
     why = "No game has an evaluation of every agent at the same steps, within known score bounds."
     return heading, "aggregate", [paragraph(why)] if study.cells else []
-  content: list[object] = [_legend(study), *_aggregate_notes(numbers)]
+  content: list[object] = [legend(study), *_aggregate_notes(numbers)]
   for levels in study.levels:
     panels = _aggregate_panels(study, numbers, levels)
     if panels:
-      content += [element("h3", levels), element("div", *panels, class_="panels")]
+      grid = element("div", *panels, class_="panels")
+      content.append(element("div", element("h3", levels), grid, **needs(study, levels=[levels])))
   everything = list(numbers.aggregates.values())
   content.append(tables.aggregate_table(study, everything, numbers.values))
   if numbers.improvements:
-    content.append(tables.improvement_table(numbers.improvements))
+    content.append(tables.improvement_table(study, numbers.improvements))
   return heading, "aggregate", content
 
 
@@ -111,8 +100,16 @@ def _aggregate_panels(study: Study, numbers: Estimates, levels: str) -> list[Mar
   bands = "; shaded: 95 % intervals" if max(runs) > 1 else "; one run a game, no interval"
   steps = sorted({each.environment_steps for each in mine.values()})
   at = list_in_words([steps_in_words(step) for step in steps])
-  curve = figures.aggregate_curve_panel(study, mine, resamples=numbers.resamples)
-  panels = [figure(curve, f"IQM over {over}{bands}")]
+  curves = {
+    (agent, split): aggregate_curve(study, agent, each, resamples=numbers.resamples)
+    for split, each in mine.items()
+    for agent in each.matrices
+  }
+  panels = []
+  for axis, how in _AXES.items():
+    if all(math.isfinite(x) for curve in curves.values() for x in curve.along(axis)):
+      panel = figures.aggregate_curve_panel(study, levels, curves, axis=axis)
+      panels.append(figure(panel, f"IQM over {over}{how}{bands}"))
   for name in ("IQM", "mean") if len(games) > 1 else ("IQM",):
     estimates = {
       (agent, split): numbers.values[agent, levels, split][name]
@@ -126,6 +123,11 @@ def _aggregate_panels(study: Study, numbers: Estimates, levels: str) -> list[Mar
   if test is not None and len(test.matrices) > 1 and len(test.games) > 1:
     panel = figures.profile_panel(study, test, resamples=numbers.resamples)
     panels.append(figure(panel, f"Performance profile over {over}{bands}"))
+  pairs = {(a, b): each for (name, a, b), each in numbers.improvements.items() if name == levels}
+  if pairs:
+    panel = figures.improvement_panel(study, levels, pairs)
+    caption = "How often a run of the one beats a run of the other on the same game"
+    panels.append(figure(panel, f"{caption}, full distribution{bands}"))
   return panels
 
 
@@ -152,7 +154,8 @@ def gap_section(study: Study) -> Section:
   for levels in study.levels:
     panel = figures.gap_panel(study, levels)
     if panel is not None:
-      panels.append(figure(panel, f"Gap of agents trained on {levels}"))
+      marks = needs(study, levels=[levels])
+      panels.append(figure(panel, f"Gap of agents trained on {levels}", **marks))
   heading = "Training levels against full distribution"
   if not panels:
     why = "No run has been evaluated on both, on a game with known score bounds."
@@ -164,8 +167,7 @@ def gap_section(study: Study) -> Section:
     " scores differ by chance only.",
     class_="note",
   )
-  legend = _legend(study)
-  return heading, "gap", [legend, note, element("div", *panels, class_="panels")]
+  return heading, "gap", [legend(study), note, element("div", *panels, class_="panels")]
 
 
 def scores_section(study: Study) -> Section:
@@ -197,8 +199,7 @@ def levels_section(study: Study, *, resamples: int) -> Section:
       notes.append(paragraph(note, class_="note"))
   content: list[object] = list(notes)
   if panels:
-    legend = _legend(study)
-    content += [legend, element("div", *panels, class_="panels")]
+    content += [legend(study), element("div", *panels, class_="panels")]
   return "Score against number of training levels", "levels", content
 
 
@@ -212,8 +213,7 @@ def _level_figures(study: Study) -> dict[str, tuple[str, ...]]:
 
 def efficiency_section(study: Study) -> Section:
   """Area under the test curve, and steps to the final score of PPO."""
-  baselines = [c.agent for c in study.cells_of() if c.agent_name == "ppo"]
-  table = tables.efficiency_table(study, baseline=baselines[0] if baselines else None)
+  table = tables.efficiency_table(study, baseline="ppo")
   return "Sample efficiency in two numbers", "efficiency", [table] if table else []
 
 
@@ -235,23 +235,7 @@ def protocol_section(study: Study) -> Section:
 
 
 def runs_section(study: Study, relative_to: Path) -> Section:
-  """Every run with its state, throughput and command."""
+  """Every run with its state and command."""
   content: list[object] = [protocol.run_table(study, relative_to=relative_to)]
-  throughput = protocol.throughput_table(study)
-  if throughput:
-    content += [element("h3", "Throughput"), throughput]
   content += [element("h3", "Commands"), protocol.commands(study, relative_to=relative_to)]
   return "Runs", "runs", content
-
-
-def diagnostics_section(study: Study) -> Section:
-  """Every other quantity of the training rows, one panel each."""
-  quantities = sorted({name for run in study.runs for row in run.training for name in row})
-  quantities = [name for name in quantities if "/" in name and name != "training/episode_return"]
-  panels = [figures.diagnostic_panel(study, name) for name in quantities]
-  shown = [element("figure", panel) for panel in panels if panel is not None]
-  if not shown:
-    return "Losses and diagnostics", "diagnostics", []
-  note = paragraph("One line a run, in the colour of its agent.", class_="note")
-  content = [_colours(study), note, element("div", *shown, class_="panels")]
-  return "Losses and diagnostics", "diagnostics", content

@@ -39,6 +39,12 @@ def evaluation_series(run: Run, split: str, *, policy: str, axis: str) -> Series
   return _series([row[axis] for row in rows], [row["episode_return"] for row in rows])
 
 
+def evaluation_quantity(run: Run, quantity: str, *, split: str, policy: str) -> Series:
+  """A quantity of a run's evaluations over environment steps; rows without it are left out."""
+  rows = [row for row in run.evaluations_of(split, policy) if is_number(row.get(quantity))]
+  return _series([row["environment_steps"] for row in rows], [row[quantity] for row in rows])
+
+
 def mean_series(series: Sequence[Series]) -> Series:
   """Mean over runs, at every x of the first one that all of them cover.
 

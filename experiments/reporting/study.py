@@ -3,22 +3,17 @@
 A score is only ever compared with another one at equal environment steps.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
 from environments.games import Bounds, score_bounds
 from environments.levels import LevelDistribution, parse_levels
-from experiments.config import flatten
+from experiments.reporting.labels import make_labels
 from experiments.reporting.published import equal_steps
 from experiments.reporting.runs import Run
 
 SPLITS = ("train", "test")
-
-# A run's config outside its cell: where one of these differs, it is another agent.
-_VARIANT_PREFIXES = ("agent.", "evaluation.policy", "environment.num_environments")
-_VARIANT_FIELDS = ("training.total_environment_steps",)
-_LONGEST_LABEL = 24  # characters of settings; longer ones are numbered and explained once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +151,15 @@ class Study:
       if levels in (None, cell.levels) and game in (None, cell.game)
     ]
 
+  def cell_of(self, run: Run) -> Cell | None:
+    """The cell that a run is in; None for one whose config does not say."""
+    return next((cell for cell in self.cells.values() if run in cell.runs), None)
+
+  def label_of(self, run: Run) -> str:
+    """What the run's agent is called."""
+    cell = self.cell_of(run)
+    return run.label if cell is None else cell.agent
+
   def bounds_of(self, levels: str, game: str) -> Bounds | None:
     """Returns that count as 0 and 1; None for a game or levels outside the table."""
     distribution = level_distribution(levels)
@@ -179,12 +183,11 @@ def make_study(runs: Iterable[Run], *, bounds: str) -> Study:
   """Sorts runs into cells.
 
   An agent is called what its study calls it. Runs of one agent whose settings differ
-  within a cell are not seeds of one another: they become agents of their own, labelled
-  with what differs.
+  within a cell are not seeds of one another: they become agents of their own.
   """
   runs = tuple(runs)
   readable = [run for run in runs if run.is_readable]
-  labels, variants = _labels(readable)
+  labels, variants = make_labels(readable)
   policies = {label: _policy(labels, label) for label in set(labels.values())}
   grouped: dict[tuple[str, str, str], list[Run]] = {}
   for run, label in labels.items():
@@ -209,57 +212,6 @@ def latest_common_step(steps: Sequence[Sequence[int]]) -> int | None:
     if all(any(equal_steps(candidate, s) for s in each) for each in steps):
       return candidate
   return None
-
-
-def _labels(runs: Sequence[Run]) -> tuple[dict[Run, str], dict[str, str]]:
-  """A label for every run, and what the labels stand for where they do not say it."""
-  cells: dict[tuple[str, str, str], list[Run]] = {}
-  for run in runs:
-    cells.setdefault((run.label, run.levels, run.game), []).append(run)
-  differing: dict[str, set[str]] = {}
-  for (agent, _, _), members in cells.items():
-    settings = [_variant_settings(run) for run in members]
-    names = {name for each in settings for name in each}
-    varying = {name for name in names if len({repr(each.get(name)) for each in settings}) > 1}
-    differing.setdefault(agent, set()).update(varying)
-  short = {run: _difference(run, _without_fields_of_a_kind(differing[run.label])) for run in runs}
-  full = {run: _difference(run, differing[run.label]) for run in runs}
-  # A kind stands for the fields beside it, unless one kind comes with several values of them.
-  texts = short if len(set(short.values())) == len(set(full.values())) else full
-  labels, variants = {}, {}
-  for agent in differing:
-    own = sorted({texts[run] for run in runs if run.label == agent})
-    is_short = max(map(len, own)) <= _LONGEST_LABEL
-    for place, text in enumerate(own, start=1):
-      label = f"{agent} ({text})" if is_short else f"{agent} #{place}"
-      label = label if text else agent
-      labels |= {run: label for run in runs if (run.label, texts[run]) == (agent, text)}
-      variants |= {label: text} if text and not is_short else {}
-  return labels, variants
-
-
-def _without_fields_of_a_kind(names: Collection[str]) -> list[str]:
-  kinds = tuple(name.removesuffix("kind") for name in names if name.endswith(".kind"))
-  return [name for name in names if name.endswith(".kind") or not name.startswith(kinds)]
-
-
-def _difference(run: Run, names: Iterable[str]) -> str:
-  """The settings of these names, in words."""
-  settings = _variant_settings(run)
-  return ", ".join(
-    str(settings.get(name)).removesuffix("Config")
-    if name.endswith(".kind")
-    else f"{name.removeprefix('agent.')}={settings.get(name)}"
-    for name in sorted(names)
-  )
-
-
-def _variant_settings(run: Run) -> dict[str, Any]:
-  return {
-    name: value
-    for name, value in flatten(run.config).items()
-    if name in _VARIANT_FIELDS or name.startswith(_VARIANT_PREFIXES)
-  }
 
 
 def _policy(labels: Mapping[Run, str], label: str) -> str:

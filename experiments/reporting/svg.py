@@ -4,7 +4,7 @@ Text stays text. Ink and grid colours are the page's, so that the dark scheme
 and print apply to figures too; ids are unique within the page.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import html
@@ -12,6 +12,7 @@ import io
 import re
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ MARKERS = ("o", "s", "^", "D", "v")
 # Stand-ins in the figure that become the page's colours.
 _INK, _GRID, _PAPER = "#010203", "#010204", "#010205"
 _FONT = "DejaVu Sans"
+_NEEDS = "needs:"  # begins the ids of what filters hide
 
 _STYLE = {
   "svg.fonttype": "none",
@@ -80,6 +82,22 @@ def drawing(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     yield figure, figure.add_subplot()
 
 
+def mark(artist: Artist, needs: Mapping[str, str]) -> None:
+  """Gives a part of a figure the attributes of `filters.needs`, so that it can be hidden."""
+  for value in needs.values():
+    artist.set_gid(f"{_NEEDS}{value}")
+
+
+@contextlib.contextmanager
+def marked(axes: Axes, needs: Mapping[str, str]) -> Iterator[None]:
+  """Marks all that is drawn meanwhile."""
+  before = set(axes.get_children())
+  yield
+  for artist in axes.get_children():
+    if artist not in before:
+      mark(artist, needs)
+
+
 def inline(figure: Figure, *, identifier: str, label: str) -> Markup:
   """SVG of a figure, to stand in an HTML page.
 
@@ -97,6 +115,7 @@ def inline(figure: Figure, *, identifier: str, label: str) -> Markup:
   opening, body = text.split(">", 1)
   (view_box,) = re.findall(r'viewBox="[^"]*"', opening)
   body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
+  body = re.sub(rf'<g id="{_NEEDS}([^"]*)"', r'<g data-needs="\1"', body)
   body = re.sub(r'<g id="[^"]*"', "<g", body)
   body = re.sub(r'\bid="', f'id="{identifier}-', body)
   body = re.sub(r'href="#', f'href="#{identifier}-', body)

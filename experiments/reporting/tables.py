@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import math
 
 from experiments.reporting.aggregates import Aggregate, curve_area, published_mean
+from experiments.reporting.filters import needs, needs_all, needs_of
 from experiments.reporting.markup import Markup, join, table, with_note
 from experiments.reporting.published import published_at
 from experiments.reporting.runs import Run, is_number
@@ -34,16 +35,19 @@ def score_table(study: Study) -> Markup:
     "Gap",
     "Published at the same steps",
   )
-  cells = sorted(
-    study.cells.values(), key=lambda c: (study.levels.index(c.levels), c.game, c.agent)
-  )
+  cells = _in_order(study)
   caption = (
     "Mean episode return, not normalised: mean over seeds, below it the range over seeds;"
     " for a single seed, the standard error over its evaluation episodes. Runs after a + are"
     " not in the means."
   )
   rows = [_score_row(cell) for cell in cells]
-  return table(caption, header, rows, heading_columns=3, numeric_from=3)
+  marks = [needs_of(study, [cell]) for cell in cells]
+  return table(caption, header, rows, heading_columns=3, numeric_from=3, needs=marks)
+
+
+def _in_order(study: Study) -> list[Cell]:
+  return sorted(study.cells.values(), key=lambda c: (study.levels.index(c.levels), c.game, c.agent))
 
 
 def _score_row(cell: Cell) -> list[object]:
@@ -140,12 +144,13 @@ def aggregate_table(
     aggregates: one for every level distribution and split.
     estimates: (agent, level distribution, split) -> name of the aggregate -> estimate.
   """
-  rows = []
+  rows, marks = [], []
   for aggregate in aggregates:
     for agent, matrix in aggregate.matrices.items():
       mine = estimates[agent, aggregate.levels, aggregate.split]
       name = next(c.agent_name for c in study.cells.values() if c.agent == agent)
       reference = published_mean(aggregate, study, name)
+      marks.append(needs(study, agents=[agent], levels=[aggregate.levels]))
       rows.append(
         [
           aggregate.levels,
@@ -170,10 +175,10 @@ def aggregate_table(
     "Published mean, same steps",
   )
   caption = "Normalised scores over games, with 95 % intervals where there are two runs or more."
-  return table(caption, header, rows, heading_columns=3, numeric_from=3)
+  return table(caption, header, rows, heading_columns=3, numeric_from=3, needs=marks)
 
 
-def improvement_table(estimates: Mapping[tuple[str, str, str], Estimate]) -> Markup:
+def improvement_table(study: Study, estimates: Mapping[tuple[str, str, str], Estimate]) -> Markup:
   """Probability of improvement; `estimates` is (levels, better, other) -> P(better > other)."""
   rows = [
     [levels, f"{better} over {other}", estimate_in_words(estimate)]
@@ -182,20 +187,26 @@ def improvement_table(estimates: Mapping[tuple[str, str, str], Estimate]) -> Mar
   caption = (
     "Probability that a run of the one beats a run of the other on the same game, full distribution"
   )
-  return table(caption, ("Level distribution", "Agents", "P [95 %]"), rows, numeric_from=2)
+  header = ("Level distribution", "Agents", "P [95 %]")
+  marks = [needs_all(study, (a, b), levels=[levels]) for levels, a, b in estimates]
+  return table(caption, header, rows, numeric_from=2, needs=marks)
 
 
-def efficiency_table(study: Study, *, baseline: str | None) -> Markup | None:
+def efficiency_table(study: Study, *, baseline: str) -> Markup | None:
   """Area under the test curve and steps to reach the baseline's final score.
+
+  Args:
+    study: all runs.
+    baseline: registered name of an agent; of several variants, the highest final score on
+      the same game and level distribution counts.
 
   Returns:
     None where no cell has two evaluations and bounds.
   """
   rows = []
-  for cell in study.cells.values():
-    reference = study.cells.get((baseline, cell.levels, cell.game)) if baseline else None
-    target = reference.last_scores("test") if reference else None
-    area = curve_area(study, cell, target=target.mean if target else None)
+  for cell in _in_order(study):
+    name, target = _best_final(study, cell, baseline)
+    area = curve_area(study, cell, target=target)
     if area is None:
       continue
     reached = area.steps_to_target
@@ -207,14 +218,12 @@ def efficiency_table(study: Study, *, baseline: str | None) -> Markup | None:
         count_in_words(len(area.areas), "seed"),
         f"{steps_in_words(area.first_step)} to {steps_in_words(area.last_step)}",
         _mean_and_range(area.areas),
-        score_in_words(target.mean) if target else NOTHING,
+        NOTHING if target is None else _with_name(score_in_words(target), name, baseline),
         NOTHING if target is None else steps_in_words(reached) if reached is not None else "never",
       ]
     )
   if not rows:
     return None
-  rows.sort(key=lambda row: (study.levels.index(row[0]), row[1], row[2]))
-  name = baseline or "the baseline"
   header = (
     "Level distribution",
     "Game",
@@ -222,11 +231,28 @@ def efficiency_table(study: Study, *, baseline: str | None) -> Markup | None:
     "Seeds",
     "Between",
     "Area, normalised",
-    f"Final score of {name}",
+    f"Final score of {baseline}",
     "Steps to reach it",
   )
   caption = (
     "Area: mean height of the normalised curve on the full distribution. Steps: of the first"
     " evaluation whose mean over seeds is at or above the final score."
   )
-  return table(caption, header, rows, heading_columns=3, numeric_from=3)
+  marks = [needs(study, agents=[row[2]], games=[row[1]], levels=[row[0]]) for row in rows]
+  return table(caption, header, rows, heading_columns=3, numeric_from=3, needs=marks)
+
+
+def _best_final(study: Study, cell: Cell, baseline: str) -> tuple[str, float | None]:
+  """Label and final test score of the best variant of `baseline` beside `cell`; None for none."""
+  beside = study.cells_of(levels=cell.levels, game=cell.game)
+  finals = [
+    (scores.mean, each.agent)
+    for each in beside
+    if each.agent_name == baseline and (scores := each.last_scores("test"))
+  ]
+  score, label = max(finals, default=(None, baseline))
+  return label, score
+
+
+def _with_name(text: str, name: str, baseline: str) -> object:
+  return text if name == baseline else with_note(text, name)

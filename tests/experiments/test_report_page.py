@@ -13,10 +13,11 @@ from synthetic_study import write_run, write_study
 
 from experiments.report import write_report
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "input", "img"}
 ROOT = Path(__file__).resolve().parents[2]
 # Two panels a game and level distribution: over steps and over time.
-CURVES, DIAGNOSTICS = 2, 7
+CURVES, DIAGNOSTICS = 2, 6
+THROUGHPUT, AGGREGATE = 1, 2  # steps/s; the aggregate over steps and over time
 
 
 class Page(HTMLParser):
@@ -42,7 +43,7 @@ class Page(HTMLParser):
     assert self._open.pop() == tag
 
   def handle_data(self, data):
-    if self._open and self._open[-1] != "style":
+    if self._open and self._open[-1] not in ("style", "script"):
       self.texts.append(data)
 
   @property
@@ -55,7 +56,7 @@ class Page(HTMLParser):
   def row(self, section, *cells):
     """Text of the only row in a section's tables that begins with these cells."""
     (content,) = re.findall(rf'<section id="{section}".*?</section>', self.source, flags=re.DOTALL)
-    body = re.findall(r"<tr>(.*?)</tr>", content, flags=re.DOTALL)
+    body = re.findall(r"<tr[^>]*>(.*?)</tr>", content, flags=re.DOTALL)
     rows = [[re.sub("<.*?>", " ", cell) for cell in re.split(r"</t[hd]>", row)] for row in body]
     (row,) = [row for row in rows if [c.strip() for c in row[: len(cells)]] == list(cells)]
     return [re.sub(r"\s+", " ", cell).strip() for cell in row]
@@ -75,8 +76,11 @@ def study_page(tmp_path_factory):
 
 def test_all_figures_and_sections_are_there(study_page):
   cells = 2 * 2  # games x level distributions
-  aggregates = 2 * 4  # level distributions x (curve, IQM, mean, profile)
-  assert study_page.count("figure") == CURVES * cells + aggregates + 2 + 1 + DIAGNOSTICS
+  # Level distributions x (curves, IQM, mean, profile, improvement).
+  aggregates = 2 * (AGGREGATE + 4)
+  gap, levels, success = 2, 1, 2  # success by level: two games on the one with 200 levels
+  expected = CURVES * cells + aggregates + gap + levels + success + THROUGHPUT + DIAGNOSTICS
+  assert study_page.count("figure") == expected
   headings = re.findall(r"<h2[^>]*>(.*?)</h2>", study_page.source)
   assert headings == [
     "Learning curves",
@@ -84,7 +88,9 @@ def test_all_figures_and_sections_are_there(study_page):
     "Training levels against full distribution",
     "Final scores",
     "Score against number of training levels",
+    "Success by level",
     "Sample efficiency in two numbers",
+    "Throughput",
     "Protocol",
     "Runs",
     "Losses and diagnostics",
@@ -92,10 +98,12 @@ def test_all_figures_and_sections_are_there(study_page):
 
 
 def test_nothing_is_loaded_from_outside(study_page):
-  assert "http" not in study_page.source
+  assert "http" not in study_page.source.replace("http-equiv", "")
   assert "//" not in study_page.source.replace("</", "")
   assert "@import" not in study_page.source
-  assert {"script", "link", "img", "iframe", "object"}.isdisjoint(t for t, _ in study_page.elements)
+  (policy,) = [a["content"] for _, a in study_page.elements if "http-equiv" in a]
+  assert policy.startswith("default-src 'none'")
+  assert {"link", "img", "iframe", "object"}.isdisjoint(t for t, _ in study_page.elements)
   for _, attributes in study_page.elements:
     assert "src" not in attributes
     for name in ("href", "xlink:href"):
@@ -108,7 +116,7 @@ def test_ids_are_unique_and_references_resolve(study_page):
   references = re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', study_page.source)
   assert {a or b for a, b in references} <= set(ids)
   labelled = [a["aria-labelledby"] for _, a in study_page.elements if "aria-labelledby" in a]
-  assert len(labelled) == 9
+  assert len(labelled) == study_page.count("h2")
   assert set(labelled) <= set(ids)
 
 
@@ -183,7 +191,8 @@ def test_only_failed_and_queued_runs(tmp_path):
 def test_a_run_with_one_evaluation(tmp_path):
   run = write_run(tmp_path / "run", evaluations=1, state="running", done=0.1)
   page = report(tmp_path, run)
-  assert page.count("figure") == CURVES + 2 + 1 + DIAGNOSTICS
+  success = 1
+  assert page.count("figure") == CURVES + AGGREGATE + 1 + 1 + success + THROUGHPUT + DIAGNOSTICS
   assert "one seed" in page.text
   assert "An interval needs two runs or more per game" in page.text
   assert "This is an interim report" in page.text
@@ -193,7 +202,7 @@ def test_a_run_with_one_evaluation(tmp_path):
 
 def test_a_game_outside_the_table_of_bounds(tmp_path):
   page = report(tmp_path, write_run(tmp_path / "run", game="pong", levels="all-of-them"))
-  assert page.count("figure") == CURVES + DIAGNOSTICS
+  assert page.count("figure") == CURVES + THROUGHPUT + DIAGNOSTICS
   assert "within known score bounds" in page.text
   assert page.row("scores", "all-of-them", "pong", "ppo")[-2] == "none at 1M steps"
 

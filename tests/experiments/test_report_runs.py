@@ -1,7 +1,9 @@
 """Reading run directories in every state, and sorting them into cells."""
 
+import dataclasses
 import json
 from pathlib import Path
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from experiments.reporting.aggregates import aggregate_scores
 from experiments.reporting.runs import find_run_directories, read_run
 from experiments.reporting.series import Series, mean_series, thin
 from experiments.reporting.study import latest_common_step, make_study
+from networks.config import BACKBONES, ResNetConfig
 
 
 def study_of(*directories, bounds="train-procgen"):
@@ -166,12 +169,60 @@ def test_runs_of_other_settings_are_never_taken_for_seeds_of_one_agent(tmp_path)
       for seed in (0, 1)
     )
   )
-  assert study.agents == ("ppo #1", "ppo #2", "ppo #3")
+  assert study.agents == ("ppo (Impala)", "ppo (blocks=1)", "ppo (blocks=2)")
   assert [len(cell.runs) for cell in study.cells.values()] == [2, 2, 2]
   for cell in study.cells.values():
     assert len({repr(run.setting("agent.backbone")) for run in cell.runs}) == 1
-  assert len(set(study.variants.values())) == 3
-  assert any("backbone.blocks=2" in text for text in study.variants.values())
+  assert study.variants == {
+    "ppo (blocks=1)": "ResNet, backbone.blocks=1, backbone.channels=32-32",
+    "ppo (blocks=2)": "ResNet, backbone.blocks=2, backbone.channels=32-32",
+  }
+
+
+def plain(config):
+  """A backbone's fields as config.yaml has them."""
+  fields = {"kind": type(config).__name__, **dataclasses.asdict(config)}
+  return {name: list(x) if isinstance(x, tuple) else x for name, x in fields.items()}
+
+
+def test_named_backbones_go_by_their_names(tmp_path):
+  backbones = {
+    "a": BACKBONES["laptop"](),
+    "b": BACKBONES["impala"](),
+    "c": ResNetConfig(stem_kernels=(3, 3, 3), stem_strides=(2, 2, 2), stem_channels=(8, 16, 32)),
+  }
+  runs = [
+    write_run(tmp_path / name, settings={"backbone": plain(backbone)})
+    for name, backbone in backbones.items()
+  ]
+  elsewhere = write_run(tmp_path / "d", game="leaper", settings={"backbone": plain(backbones["a"])})
+  study = study_of(*runs, elsewhere)
+  labels = {run.directory.name: study.label_of(run) for run in study.runs}
+  assert labels == {
+    "a": "ppo (laptop)",
+    "b": "ppo (impala)",
+    "c": "ppo (stem_kernels=3-3-3)",
+    "d": "ppo (laptop)",
+  }
+  assert set(study.variants) == {"ppo (stem_kernels=3-3-3)"}  # the others say all that differs
+  assert "stem_channels=8-16-32" in study.variants["ppo (stem_kernels=3-3-3)"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_labels_tell_exactly_the_variants_apart(seed, tmp_path):
+  random = np.random.default_rng(seed)
+  settings = [
+    {name: int(random.integers(3)) for name in "vwxyz"[: random.integers(1, 6)]} for _ in range(7)
+  ]
+  runs = [write_run(tmp_path / str(i), seed=i, settings=each) for i, each in enumerate(settings)]
+  study = study_of(*runs)
+  labels = [study.label_of(run) for run in study.runs]
+  for i, first in enumerate(settings):
+    for j, second in enumerate(settings):
+      assert (labels[i] == labels[j]) == (first == second), (labels[i], labels[j])
+  for label, own in zip(labels, settings, strict=True):
+    for name, value in re.findall(r"([vwxyz])=(\d)", label):
+      assert own[name] == int(value)
 
 
 def test_a_seed_that_was_run_twice_is_said(tmp_path):
