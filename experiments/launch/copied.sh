@@ -30,9 +30,14 @@ copy_out() {
   copy "$directory" "$place"
 }
 
-is_there() {
+is_there() {  # who cannot be asked ends the script: begun anew, the runs would replace what is there
   case "$place" in
-    gs://*) [ "${DRY_RUN:-0}" = 1 ] || gcloud storage ls "$place" > /dev/null 2>&1 ;;
+    gs://*)
+      if [ "${DRY_RUN:-0}" = 1 ]; then return; fi
+      if said="$(gcloud storage ls "$place" 2>&1)"; then return; fi
+      case "$said" in *"matched no objects"*) return 1 ;; esac
+      printf '%s\n' "$said" >&2
+      exit 1 ;;
     *) [ -d "$place" ] ;;
   esac
 }

@@ -41,16 +41,17 @@ create() {
     "--accelerator-type=$TYPE" "--version=$VERSION" --spot
 }
 
-setup() {
-  run git -C "$LAUNCH/../.." archive --format=tar.gz --output=/tmp/procplan.tar.gz HEAD
-  run gcloud compute tpus tpu-vm scp /tmp/procplan.tar.gz "$NAME:" "${where[@]}" --worker=all
-  on_all "mkdir -p procplan && tar -xzf procplan.tar.gz -C procplan && cd procplan\
+setup() {  # ends at what fails, also where `set -e` does not reach
+  run git -C "$LAUNCH/../.." archive --format=tar.gz --output=/tmp/procplan.tar.gz HEAD \
+    && run gcloud compute tpus tpu-vm scp /tmp/procplan.tar.gz "$NAME:" "${where[@]}" --worker=all \
+    && on_all "mkdir -p procplan && tar -xzf procplan.tar.gz -C procplan && cd procplan\
  && sudo apt-get update --quiet\
  && sudo apt-get install --yes --quiet python3.11-venv libgl1 libglib2.0-0\
  && python3.11 -m venv .venv && .venv/bin/pip install --quiet --editable '.[tpu,report]'"
 }
 
 start() {  # goes on when the connection ends; what it says is in sweep.log, its code in sweep.code
+  [ "$#" -gt 0 ] || set -- --preset gpu
   inner=". experiments/launch/env.sh && experiments/launch/copied.sh $OUT $BUCKET\
  procplan sweep --engine local --processes 1 --out $OUT $(printf '%q ' "$@"); echo \$? > sweep.code"
   on_all "cd procplan && rm -f sweep.code && export PATH=\$PWD/.venv/bin:\$PATH ACCELERATOR=tpu\
@@ -67,7 +68,8 @@ delete() {
 
 code_of_sweep() {  # prints nothing while it goes on, or where the VM does not answer
   gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" --worker=0 \
-    "--command=cat procplan/sweep.code 2> /dev/null" 2> /dev/null || true
+    "--command=cat procplan/sweep.code 2> /dev/null || [ -e procplan/sweep.log ] || echo none" \
+    2> /dev/null || true
 }
 
 babysit() {
@@ -84,6 +86,7 @@ babysit() {
     esac
     case "$(code_of_sweep)" in
       "") sleep "$POLL_SECONDS" ;;
+      none) setup && start "$@" || sleep "$POLL_SECONDS" ;;  # a new VM may refuse connections
       0) status; delete; return 0 ;;
       75 | 130 | 137 | 143) start "$@" ;;
       *) status; echo "the sweep failed; $NAME is still there" >&2; return 1 ;;

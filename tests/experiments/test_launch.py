@@ -160,6 +160,11 @@ def test_babysitting_creates_sets_up_runs_looks_and_deletes():
   assert all("--worker=all" in words for words in commands if words[4:5] == ["ssh"])
 
 
+def test_without_options_a_tpu_runs_what_the_other_scripts_do():
+  (command,) = dry_run("tpu.sh", "run", **TPU)
+  assert "--out runs/tpu --preset gpu" in command[-1].replace("\\", "")
+
+
 def test_without_a_project_the_tpu_script_says_what_is_missing():
   done = shell(str(LAUNCH / "tpu.sh"), "create")
   assert done.returncode != 0
@@ -268,6 +273,29 @@ class TestCopied:
     assert process.wait(timeout=60) == 75
     assert (tmp_path / "place" / "saved").exists()
 
+  def test_a_bucket_that_cannot_be_asked_is_not_taken_for_an_empty_one(self, tmp_path):
+    """Runs that begin anew would be copied over those that are there."""
+    gcloud = tmp_path / "bin" / "gcloud"
+    gcloud.parent.mkdir()
+    place, told = tmp_path / "a", tmp_path / "told"
+    for words, code, called in (
+      ("ERROR: (gcloud.storage.ls) One or more URLs matched no objects.", 7, True),
+      ("ERROR: (gcloud.storage.ls) HTTPError 503: try again", 1, False),
+    ):
+      gcloud.write_text(
+        f'#!/bin/sh\n[ "$2" = ls ] || {{ echo "$2" >> {told}; exit 0; }}\n'
+        f"echo '{words}' >&2\nexit 1\n"
+      )
+      gcloud.chmod(0o755)
+      ran = "import pathlib, sys; (pathlib.Path(sys.argv[1]) / 'ran').touch(); sys.exit(7)"
+      path = f"{gcloud.parent}:{os.environ['PATH']}"
+      process = self.start(place, "gs://b/x", ran, PATH=path)
+      assert process.wait(timeout=60) == code
+      assert (place / "ran").exists() == called
+      assert told.exists() == called
+      shutil.rmtree(place)
+      told.unlink(missing_ok=True)
+
 
 # Google Cloud, as far as tpu.sh uses it: the virtual machine is the folder `vm`. Every look at
 # its state may find that it has been taken away: `states` says so, one line a look.
@@ -276,7 +304,7 @@ echo "$4" >> "$CLOUD/calls"
 case "$4" in
   create) mkdir "$CLOUD/vm" ;;
   delete) rm -r "$CLOUD/vm" ;;
-  scp) cp "$5" "$CLOUD/vm" ;;
+  scp) [ ! -e "$CLOUD/refuses" ] || { rm "$CLOUD/refuses"; exit 255; }; cp "$5" "$CLOUD/vm" ;;
   describe)
     [ -d "$CLOUD/vm" ] || exit 1
     state=$(head -n 1 "$CLOUD/states")
@@ -360,6 +388,14 @@ class TestBabysit:
     assert calls.count("create") == calls.count("delete") == 2
     # The second machine found what the first had left in the bucket.
     assert "start-1" in (cloud / "found").read_text()
+
+  def test_a_new_vm_that_refuses_the_first_connection_is_set_up_all_the_same(self, cloud):
+    (cloud / "refuses").touch()
+    done = babysit(cloud, states=[], codes=[0])
+    assert done.returncode == 0, done.stderr
+    calls = (cloud / "calls").read_text().split()
+    assert [calls.count(name) for name in ("create", "scp", "delete")] == [1, 2, 1]
+    assert len((cloud / "sweeps").read_text().splitlines()) == 1
 
   def test_a_failed_sweep_leaves_the_vm_to_be_looked_at(self, cloud):
     done = babysit(cloud, states=[], codes=[1])
