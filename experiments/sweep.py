@@ -19,6 +19,7 @@ from experiments.engines.interface import Engine
 from experiments.engines.ray_cluster import RayEngine
 from experiments.engines.slurm_array import (
   SlurmResources,
+  forget_requeues,
   make_script,
   queued,
   submit,
@@ -190,7 +191,9 @@ def submit_array(runs: Sequence[RunSpec], directory: Path, resources: SlurmResou
       print(f"all {len(runs)} runs in {directory} are finished")
       return 0
     try:
-      number = submit(write_script(tasks, directory, resources))
+      script = write_script(tasks, directory, resources)
+      forget_requeues(tasks)
+      number = submit(script)
     except OSError as error:
       raise UsageError(f"--out {directory}: {error}") from None
   print(f"submitted {len(tasks)} of {len(runs)} runs as the elements of Slurm job {number}")

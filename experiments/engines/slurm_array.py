@@ -18,6 +18,7 @@ from experiments.processes import MAX_RETRIES
 
 SECONDS_TO_SAVE = 120  # from SIGTERM to the end of the allocation
 SUBMITTED = "submitted.txt"  # numbers of the array jobs, one a line
+REQUEUES = "requeues.txt"  # of a run: the last checkpoint at every return to the queue, one a line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,7 @@ def make_script(tasks: Sequence[Task], directory: Path, resources: SlurmResource
     variables=variables,
     program=shlex.join(program),
     preempted=EXIT_PREEMPTED,
+    requeues=REQUEUES,
     retries=MAX_RETRIES,
   )
 
@@ -96,6 +98,16 @@ def write_script(tasks: Sequence[Task], directory: Path, resources: SlurmResourc
   path = folder / "sweep.sbatch"
   path.write_text(make_script(tasks, directory, resources))
   return path
+
+
+def forget_requeues(tasks: Sequence[Task]) -> None:
+  """Has the runs' returns to the queue counted anew: someone asks for those given up once more.
+
+  Raises:
+    OSError: a file could not be removed.
+  """
+  for task in tasks:
+    (task.log.parent / REQUEUES).unlink(missing_ok=True)
 
 
 def submit(script: Path) -> str:
@@ -160,8 +172,8 @@ if [ "$code" -ne {preempted} ] && [ "$code" -le 128 ]; then
   exit "$code"  # failed: the end of the log says why
 fi
 saved=$(find "$run/checkpoints/manifests" -name '*.json' 2> /dev/null | sort -V | tail -n 1)
-printf '%s\\n' "${{saved:-none}}" >> "$run/requeues.txt"
-if [ "$(grep -cxF -- "${{saved:-none}}" "$run/requeues.txt")" -gt {retries} ]; then
+printf '%s\\n' "${{saved:-none}}" >> "$run/{requeues}"
+if [ "$(grep -cxF -- "${{saved:-none}}" "$run/{requeues}")" -gt {retries} ]; then
   printf 'exit code %s again and again without a new checkpoint: given up\\n' "$code" >> "$log"
   exit "$code"
 fi

@@ -10,6 +10,7 @@ import pytest
 from experiments.command_line import run_command
 from experiments.config import flatten, to_mapping
 from experiments.engines.slurm_array import (
+  REQUEUES,
   SECONDS_TO_SAVE,
   SlurmResources,
   make_script,
@@ -323,9 +324,13 @@ class TestSlurm:
     arguments = ["sweep", "--preset", "smoke", "--agents", "ppo", "--engine", "slurm"]
     arguments += ["--seeds", "0", "1", "--levels", "easy-200", "--out", str(directory)]
     first, second = runs_of("--seeds", "0", "1", "--levels", "easy-200")
-    (directory / first.name).mkdir(parents=True)
+    for run in (first, second):
+      (directory / run.name).mkdir(parents=True)
+    given_up = directory / second.name / REQUEUES
+    given_up.write_text("none\n" * (MAX_RETRIES + 1))
     (directory / first.name / "result.json").write_text("{}")
     assert run_command(arguments) == 0
+    assert not given_up.exists()  # or its first preemption would be its last
     assert "submitted 1 of 2 runs as the elements of Slurm job 42" in capsys.readouterr().out
     script = directory / "slurm" / "sweep.sbatch"
     assert (slurm / "submitted").read_text() == f"--parsable {script}\n"
