@@ -46,7 +46,7 @@ def vary(study: Study, axes: Sequence[Axis], *, override: Override) -> Study:
   """Returns `study` with every agent multiplied by the values of all axes.
 
   Args:
-    study: its agents get labels that say the values, `ppo+seed=1`.
+    study: its agents get labels that say the values, `ppo+epochs=1`.
     axes: a field of all the agents each.
     override: sets fields as on a command line.
 
