@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.reporting.filters import needs
-from experiments.reporting.markup import Markup
+from experiments.reporting.markup import Markup, element, escape, join
 from experiments.reporting.published import PublishedScore, published_curve, step_tolerance
 from experiments.reporting.runs import Run
 from experiments.reporting.series import (
@@ -161,14 +161,22 @@ def _begin_at_zero(axes: Axes) -> float:
 
 
 def scores_in_words(cells: Sequence[Cell]) -> str:
-  """The last scores of every agent, as the caption of a panel."""
-  texts = []
-  for cell in cells:
-    pair = cell.last_pair()
-    if pair:
-      train, test = (score_in_words(scores.mean) for scores in pair)
-      at = steps_in_words(pair[0].environment_steps)
-      texts.append(
-        f"{cell.agent} at {at}: {train} on training levels, {test} on the full distribution"
-      )
-  return f"{'; '.join(texts)}." if texts else "No evaluation on both splits yet."
+  """The last scores of every agent in words."""
+  texts = [text for cell in cells if (text := _score_in_words(cell))]
+  return " ".join(texts) or "No evaluation on both splits yet."
+
+
+def scores_caption(study: Study, cells: Sequence[Cell]) -> Markup:
+  """The same as the caption of a panel, hidden with its agents."""
+  texts = {cell.agent: text for cell in cells if (text := _score_in_words(cell))}
+  parts = [element("span", text, **needs(study, agents=[a])) for a, text in texts.items()]
+  return join(parts, " ") or escape("No evaluation on both splits yet.")
+
+
+def _score_in_words(cell: Cell) -> str:
+  pair = cell.last_pair()
+  if pair is None:
+    return ""
+  train, test = (score_in_words(scores.mean) for scores in pair)
+  at = steps_in_words(pair[0].environment_steps)
+  return f"{cell.agent} at {at}: {train} on training levels, {test} on the full distribution."

@@ -14,7 +14,7 @@ from PIL import Image
 
 from experiments.reporting.film_files import Film
 from experiments.reporting.filters import needs_of
-from experiments.reporting.markup import Markup, element, figure, paragraph, unordered_list
+from experiments.reporting.markup import Markup, element, figure, join, paragraph, unordered_list
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section
 from experiments.reporting.study import Study
@@ -89,27 +89,20 @@ def _embedded(film: Film, path: Path) -> tuple[Markup, int]:
   if path.suffix == ".gif":
     source = _data("image/gif", content)
     return Markup(f'<img alt="{_ALT}" loading="lazy" src="{source}">'), len(content)
-  poster = _poster(film)
-  size = len(content) + len(poster)
-  still = {"poster": _data("image/jpeg", poster)} if poster else {}
   source = _data("video/mp4", content)
-  return (
-    element(
-      "video",
-      controls="",
-      loop="",
-      muted="",
-      playsinline="",
-      preload="metadata",
-      aria_label=_ALT,
-      **still,
-      src=source,
-    ),
-    size,
-  )
+  video = element(
+    "video", controls="", loop="", muted="", playsinline="", preload="metadata",
+    aria_label=_ALT, src=source,
+  )  # fmt: skip
+  still = _still(film)
+  if not still:
+    return video, len(content)
+  source = _data("image/jpeg", still)
+  picture = Markup(f'<img class="still" alt="A picture of the film" src="{source}">')
+  return join([video, picture]), len(content) + len(still)
 
 
-def _poster(film: Film) -> bytes:
+def _still(film: Film) -> bytes:
   """The middle picture of the GIF beside the film, for print; empty where there is none."""
   gif = film.stem.with_name(film.stem.name + ".gif")
   if gif not in film.files:

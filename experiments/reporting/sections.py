@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.reporting import figures, protocol, tables
 from experiments.reporting.aggregates import aggregate_curve, common_levels_scores
-from experiments.reporting.curves import learning_panel, published_in_panel, scores_in_words
+from experiments.reporting.curves import learning_panel, published_in_panel, scores_caption
 from experiments.reporting.estimates import Estimates
 from experiments.reporting.filters import needs, needs_of
 from experiments.reporting.legends import legend
@@ -63,7 +63,7 @@ def _learning_block(study: Study, levels: str | None, axis: str) -> Markup:
       panel = learning_panel(study, name, game, axis=axis)
       if panel is not None:
         cells = study.cells_of(levels=name, game=game)
-        panels.append(figure(panel, scores_in_words(cells), **needs_of(study, cells)))
+        panels.append(figure(panel, scores_caption(study, cells), **needs_of(study, cells)))
   grid = element("div", *panels, class_="panels")
   if not panels or levels is None:
     return grid if panels else Markup()
