@@ -141,7 +141,7 @@ def probe_loss(
     frame_shape=frames.shape[2:],
   )
   term = reconstruction_loss(decoded, frames, inside)
-  return mean_inside(term, inside, jnp.ones(inside.shape[1]))
+  return mean_inside(term, inside, jnp.ones(inside.shape[1]), count=jnp.sum(inside))
 
 
 def probe_update(

@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from agents.unrolling import masked_mean
+from agents.figures import MaskedMean, masked_mean
 
 
 def errors_by_step(
   name: str, said: jax.Array, target: jax.Array, inside: jax.Array, *, first_step: int
-) -> dict[str, jax.Array]:
+) -> dict[str, MaskedMean]:
   """Mean absolute error after each number of model steps, over starts whose episode lasts.
 
   Args:
@@ -19,7 +19,8 @@ def errors_by_step(
     first_step: model steps that the first row has taken.
 
   Returns:
-    `NAME_error_k` by the number k of model steps; 0 where no start's episode lasts so long.
+    `NAME_error_k` by the number k of model steps; 0, joined, where no start's episode lasts
+    so long.
   """
   error = jnp.abs(said - target)
   return {

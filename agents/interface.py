@@ -2,8 +2,8 @@
 
 Pure functions of arrays: no device, no thread, no file. The batch entries of
 `act` and `make_targets` are independent of one another, so that they can be run
-on any shard of a batch; statistics over a batch belong in `postprocess` and
-`update`.
+on any shard of a batch; statistics over a batch belong in `postprocess`, and in
+`update`, which brings the shards of a minibatch together itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,6 +36,35 @@ class Priorities(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Shards:
+  """The equal parts that a minibatch lies in, and what brings them together.
+
+  An update is run once for every shard, and has to come to the same result for each.
+
+  Attributes:
+    count: D, shards of the minibatch.
+    index: of the one that an update is given, from 0.
+    gather: (`x`, axis) -> the shards' `x` side by side along that axis, in their order.
+      Gradients flow back to the shard that an entry comes from.
+    combine: (tree, tree) -> the mean over the shards of every array of the first, and
+      `[D, ...]`, all shards' arrays, of the second. One message for all.
+  """
+
+  count: int
+  index: jax.Array | int
+  gather: Callable[[jax.Array, int], jax.Array]
+  combine: Callable[[Any, Any], tuple[Any, Any]]
+
+
+WHOLE = Shards(
+  count=1,
+  index=0,
+  gather=lambda x, axis: x,
+  combine=lambda mean, each: (mean, jax.tree.map(lambda x: x[None], each)),
+)
+
+
+@dataclasses.dataclass(frozen=True)
 class Phase:
   """One way in which an agent learns, and where its data comes from.
 
@@ -45,8 +74,9 @@ class Phase:
     make_targets: (state, record, key) -> batch, once per draw. The record is
       time first, `[T, B, ...]`; the batch's first axis N is what minibatches are
       drawn from: single steps, or whole sequences. Consumes the key.
-    update: (state, minibatch, key) -> (state, metrics), one optimiser step on
-      `[N / num_minibatches, ...]`. Consumes the key.
+    update: (state, minibatch, key, shards) -> (state, metrics), one optimiser step on
+      `[N / num_minibatches / shards.count, ...]`, one of the minibatch's shards. Consumes
+      the key, the same for all shards. `shards` may be left out, and is `WHOLE` then.
     epochs: passes over a batch.
     num_minibatches: updates per pass; must divide N.
     priorities: batch -> what prioritised replay should know of its samples; None where
@@ -58,7 +88,7 @@ class Phase:
   name: str
   source: Rollouts | Sequences
   make_targets: Callable[[TrainState, Record, jax.Array], Batch]
-  update: Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+  update: Callable[[TrainState, Batch, jax.Array, Shards], tuple[TrainState, Metrics]]
   epochs: int = 1
   num_minibatches: int = 1
   priorities: Callable[[Batch], Priorities] | None = None

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from agents.config import SelfSupervisionConfig
+from agents.interface import Shards
 from agents.unrolling import flatten, starts_joined
 from losses.self_supervision import (
   contrastive_loss,
@@ -107,29 +108,38 @@ def make_following(
 
 
 def self_supervised_losses(
-  network: WorldModel, params: Any, latent: jax.Array, batch: Any, *, config: SelfSupervisionConfig
+  network: WorldModel,
+  params: Any,
+  latent: jax.Array,
+  batch: Any,
+  *,
+  config: SelfSupervisionConfig,
+  shards: Shards,
 ) -> dict[str, jax.Array]:
   """The losses that are on, means over the positions inside their start's episode.
 
-  Reconstruction takes k = 0 .. K, the others k = 1 .. K. Contrastive keys are the online
-  network's encodings, with gradient; SPR's targets are the target network's.
+  All shards' positions are counted and all their keys contrasted with: each tells the others
+  which of its positions are inside, and its keys. Reconstruction takes k = 0 .. K, the others
+  1 .. K. Contrastive keys are the online network's, with gradient, SPR's the target network's.
 
   Args:
     network: the latent model.
     params: its parameters, and the heads'.
     latent: `[K + 1, N * S, h, w, D]`, unrolled.
     batch: with `observation` `[N, S, H, W, C]`, `inside` `[N, K + 1, S]`,
-      `importance_weight` `[N, S]` and `following`.
+      `importance_weight` `[N, S]` and `following`; the own shard.
     config: which losses are on.
+    shards: of the minibatch.
 
   Returns:
-    Scalars by the loss's name; empty if every loss is off.
+    Scalars by the loss's name, whose means over the shards are the minibatch's.
   """
   if not config.coefficients:
     return {}
   heads = _heads(network, config, batch.observation.shape[2:])
   starts = batch.observation.shape[1]
   inside = starts_joined(batch.inside)
+  everywhere = shards.gather(inside, 1)  # [K + 1, D * N * S]
 
   def reconstruction():
     frames = jnp.concatenate([batch.observation, batch.following.frames], axis=1)
@@ -141,7 +151,10 @@ def self_supervised_losses(
     encoded = _encode_following(network, params, latent[0], batch)
     key = _by_start(_apply(heads, params, encoded, project), starts=starts)
     query = _apply(heads, params, latent[1:], project)
-    return contrastive_loss(query, key, inside[1:], temperature=config.temperature)
+    first = shards.index * inside.shape[1]
+    return contrastive_loss(
+      query, shards.gather(key, 1), everywhere[1:], temperature=config.temperature, first=first
+    )
 
   def spr():
     prediction = _apply(heads, params, latent[1:], SelfSupervisionHeads.predict_for_spr)
@@ -150,11 +163,19 @@ def self_supervised_losses(
 
   terms = {"reconstruction": reconstruction, "contrastive": contrastive, "spr": spr}
   weight = batch.importance_weight.reshape(-1)
-  losses = {}
-  for name in config.coefficients:
-    term = terms[name]()
-    losses[name] = mean_inside(term, inside[-term.shape[0] :], weight)
-  return losses
+  return {
+    name: _mean_of_all(terms[name](), inside, everywhere, weight=weight, shards=shards)
+    for name in config.coefficients
+  }
+
+
+def _mean_of_all(
+  term: jax.Array, inside: jax.Array, everywhere: jax.Array, *, weight: jax.Array, shards: Shards
+) -> jax.Array:
+  """What a shard adds to the mean over all shards' positions inside, of the term's last steps."""
+  rows = slice(-term.shape[0], None)
+  count = jnp.sum(everywhere[rows]) / shards.count
+  return mean_inside(term, inside[rows], weight, count=count)
 
 
 def _heads(network: WorldModel, config: SelfSupervisionConfig, frame_shape: tuple[int, ...]):

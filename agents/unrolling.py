@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from agents.figures import Figure, masked_mean
 from agents.interface import Priorities
 from losses.unroll import scale_gradient
 from networks.world_model import WorldModel
@@ -80,12 +81,7 @@ def sample_priorities(batch: Any) -> Priorities:
   return Priorities(batch.environment, batch.frame_number, batch.priority + 1e-3)
 
 
-def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-  """Mean of `x` where `mask` is 1, equal shapes; 0 where it is nowhere 1."""
-  return jnp.sum(x * mask) / jnp.maximum(jnp.sum(mask), 1.0)
-
-
-def latent_drift(latent: jax.Array, inside: jax.Array, *, starts: int) -> jax.Array:
+def latent_drift(latent: jax.Array, inside: jax.Array, *, starts: int) -> Figure:
   """Distance of the last unrolled latent to the encoding of the frame that came.
 
   Relative to the encoding's norm; over the starts whose frame K steps on is itself a
@@ -97,7 +93,7 @@ def latent_drift(latent: jax.Array, inside: jax.Array, *, starts: int) -> jax.Ar
     starts: S.
 
   Returns:
-    A scalar; 0 where no start qualifies (S <= K).
+    A figure; 0 where no start qualifies (S <= K).
   """
   steps = latent.shape[0] - 1
   if starts <= steps:

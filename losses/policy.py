@@ -7,6 +7,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from losses.moments import Moments, moments_of
+
 
 def log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:
   """Log-probability of the actions taken.
@@ -103,7 +105,23 @@ def normalise_advantage(advantage: jax.Array, *, epsilon: float = 1e-8) -> jax.A
     AssertionError: `advantage` is not of rank 1.
   """
   chex.assert_rank(advantage, 1)
-  return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + epsilon)
+  return standardise_advantage(advantage, moments_of(advantage), epsilon=epsilon)
+
+
+def standardise_advantage(
+  advantage: jax.Array, moments: Moments, *, epsilon: float = 1e-8
+) -> jax.Array:
+  """As `normalise_advantage`, of a part of what shares the statistics.
+
+  Args:
+    advantage: `[N]`, the part.
+    moments: scalars, of everything that shares them.
+    epsilon: added to the standard deviation.
+
+  Returns:
+    `[N]`.
+  """
+  return (advantage - moments.mean) / (jnp.sqrt(moments.variance) + epsilon)
 
 
 def clipped_surrogate(

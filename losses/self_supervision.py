@@ -36,12 +36,19 @@ def reconstruction_loss(decoded: jax.Array, frames: jax.Array, inside: jax.Array
 
 
 def contrastive_loss(
-  query: jax.Array, key: jax.Array, inside: jax.Array, *, temperature: float
+  query: jax.Array,
+  key: jax.Array,
+  inside: jax.Array,
+  *,
+  temperature: float,
+  first: jax.Array | int = 0,
 ) -> jax.Array:
   """InfoNCE with negatives from the batch (van den Oord et al. 2018, eq. 4).
 
-    l_{k,r} = - i_{k,r} log (exp(c_{k,r,r} / t) / sum_{q in Q_k} exp(c_{k,r,q} / t))
+    l_{k,r} = - i_{k,f+r} log (exp(c_{k,r,f+r} / t) / sum_{q in Q_k} exp(c_{k,r,q} / t))
     c_{k,r,q} = cos(query_{k,r}, key_{k,q}),   Q_k = {q: i_{k,q} = 1}
+
+  with f = 0 and R = Q where all rows of the batch are here.
 
   Negatives have the positive's k: with folded windows the frame of (k, s) is that of
   (k - 1, s + 1) too, so that keys of another k can be the positive itself. Positions
@@ -50,9 +57,10 @@ def contrastive_loss(
 
   Args:
     query: `[K, R, P]` projections of unrolled latents.
-    key: `[K, R, P]` projections of the encodings of the frames that came.
-    inside: `[K, R]` float32, 1 inside the start's episode, else 0.
+    key: `[K, Q, P]` projections of the encodings of the frames that came, of the whole batch.
+    inside: `[K, Q]` float32, 1 inside the start's episode, else 0.
     temperature: t, above 0.
+    first: f, which key is the first row's own.
 
   Returns:
     `[K, R]` float32; log of the number of candidates where nothing is told apart.
@@ -61,13 +69,16 @@ def contrastive_loss(
     AssertionError: the shapes do not fit.
   """
   chex.assert_rank(query, 3)
-  chex.assert_equal_shape([query, key])
-  chex.assert_shape(inside, query.shape[:2])
+  rows, columns = query.shape[1], inside.shape[1]
+  chex.assert_shape(key, (query.shape[0], columns, query.shape[2]))
+  chex.assert_shape(inside, key.shape[:2])
   similarity = jnp.einsum("krp,kqp->krq", _unit(query), _unit(key)) / temperature
-  own = jnp.eye(inside.shape[1], dtype=bool)[None]  # keeps every row's sum above 0
-  candidates = (inside[:, None, :] > 0.0) | own
+  own = jnp.arange(columns)[None, :] == first + jnp.arange(rows)[:, None]
+  candidates = (inside[:, None, :] > 0.0) | own[None]  # one at least: every row's sum is above 0
   log_sum = jax.nn.logsumexp(jnp.where(candidates, similarity, -jnp.inf), axis=-1)
-  return _inside_only(log_sum - jnp.diagonal(similarity, axis1=1, axis2=2), inside)
+  positive = jax.lax.dynamic_slice_in_dim(similarity, first, rows, axis=2)
+  own_inside = jax.lax.dynamic_slice_in_dim(inside, first, rows, axis=1)
+  return _inside_only(log_sum - jnp.diagonal(positive, axis1=1, axis2=2), own_inside)
 
 
 def spr_loss(prediction: jax.Array, target: jax.Array, inside: jax.Array) -> jax.Array:
@@ -95,15 +106,19 @@ def spr_loss(prediction: jax.Array, target: jax.Array, inside: jax.Array) -> jax
   return _inside_only(1.0 - cosine, inside)
 
 
-def mean_inside(term: jax.Array, inside: jax.Array, weight: jax.Array) -> jax.Array:
+def mean_inside(
+  term: jax.Array, inside: jax.Array, weight: jax.Array, *, count: jax.Array
+) -> jax.Array:
   """Mean over the positions inside their episode, importance-weighted.
 
-    sum_{k,r} i_{k,r} w_r l_{k,r} / sum_{k,r} i_{k,r}
+    sum_{k,r} i_{k,r} w_r l_{k,r} / count
 
   Args:
     term: `[K, R]`.
     inside: `[K, R]` float32 of ones and zeros.
     weight: `[R]` of every start.
+    count: a scalar, sum_{k,r} i_{k,r}. Of one of several equal parts of a batch: that of
+      a part on average, so that the mean over the parts is the batch's.
 
   Returns:
     A float32 scalar; 0 where no position is inside.
@@ -114,7 +129,7 @@ def mean_inside(term: jax.Array, inside: jax.Array, weight: jax.Array) -> jax.Ar
   chex.assert_equal_shape([term, inside])
   chex.assert_shape(weight, term.shape[1:])
   total = jnp.sum(_inside_only(term, inside) * weight[None])
-  return total / jnp.maximum(jnp.sum(inside), 1.0)
+  return total / jnp.where(count > 0.0, count, 1.0)
 
 
 def _inside_only(term: jax.Array, inside: jax.Array) -> jax.Array:

@@ -4,6 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from losses.moments import Moments
+
 ROUNDING = 1e-4  # standard deviation of values, below which they are taken as equal
 
 
@@ -85,26 +87,21 @@ def clipped_value_loss(
   return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
 
 
-def explained_variance(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Share of the target's variance that the prediction explains.
+def explained_variance(residual: Moments, target: Moments) -> jax.Array:
+  """Share of the target's variance that a prediction explains.
 
     1 - var(target - prediction) / var(target)
 
   1 is perfect up to a constant, 0 as good as a constant, negative worse than one.
 
   Args:
-    prediction: `[...]`.
-    target: `[...]`.
+    residual: of target - prediction, scalars.
+    target: scalars.
 
   Returns:
     A scalar at most 1; 0, as good as a constant, where the target's standard deviation is
     at most 1e-4: a batch without any reward differs by rounding alone, and its ratio is noise.
-
-  Raises:
-    AssertionError: the shapes differ.
   """
-  chex.assert_equal_shape([prediction, target])
-  variance = jnp.var(target)
-  varies = variance > ROUNDING**2
-  ratio = jnp.var(target - prediction) / jnp.where(varies, variance, 1.0)
+  varies = target.variance > ROUNDING**2
+  ratio = residual.variance / jnp.where(varies, target.variance, 1.0)
   return jnp.where(varies, 1.0 - ratio, 0.0)

@@ -96,7 +96,7 @@ class Learner:
     metrics = []
     for minibatch in compiled.minibatches(batch, generator):
       update_key = jax.random.fold_in(key, len(metrics))
-      self.state, update_metrics = compiled.update(self.state, batch, minibatch, update_key)
+      self.state, update_metrics = compiled.update(self.state, (batch, minibatch), update_key)
       metrics.append(update_metrics)
     return _summarise(compiled.phase.name, jax.device_get(metrics))
 
@@ -135,10 +135,10 @@ class _CompiledPhase:
     self._mesh = mesh
     self.make_targets = sharding.on_shards(phase.make_targets, mesh, record=sharding.TIME_FIRST)
 
-    def update(state, batch, indices, key):
-      return phase.update(state, sharding.take(batch, indices, mesh), key)
+    def update(state, drawn, key, shards):
+      return phase.update(state, sharding.take(*drawn), key, shards)
 
-    self.update = sharding.on_mesh(update, mesh, results=sharding.REPLICATED, donate_argnums=0)
+    self.update = sharding.on_shards_together(update, mesh, donate_argnums=0)
 
   def minibatches(self, batch: Any, generator: np.random.Generator):
     """Yields `[M]` indices into the batch, for all epochs."""

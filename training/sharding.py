@@ -1,8 +1,9 @@
 """All code that knows about devices: one mesh with one axis, `data`.
 
 The train state is replicated, batches are split along `data`. What treats batch entries
-independently runs under `shard_map`, so that no collective can appear inside it; what
-takes statistics over a batch is left to XLA's partitioner.
+independently runs under `shard_map`, so that no collective can appear inside it. So do
+updates, with those collectives alone that `Shards` stands for; what else takes statistics
+over a batch is left to XLA's partitioner.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,12 @@ import functools
 from typing import Any
 
 import jax
+from jax.flatten_util import ravel_pytree
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
+
+from agents.interface import WHOLE, Shards
 
 AXIS = "data"
 REPLICATED = PartitionSpec()
@@ -138,24 +143,59 @@ def on_shards(function: Callable, mesh: Mesh, *, record: PartitionSpec) -> Calla
   return jax.jit(mapped)
 
 
-def take(batch: Any, indices: jax.Array, mesh: Mesh) -> Any:
-  """Returns the entries `indices` of a batch, every shard from its own part.
+def on_shards_together(function: Callable, mesh: Mesh, **jit_options: Any) -> Callable:
+  """Compiles `function(replicated, batch, key, shards)` to run on all shards of a batch together.
 
   Args:
-    batch: a tree of `[N, ...]` arrays, split along N.
-    indices: `[M]` int32, split the same way; positions within the shard's own part.
+    function: returns a tree of arrays, the same on every shard. What the devices send one
+      another is what it asks `shards` for; one device sends nothing.
     mesh: the devices.
+    **jit_options: of `jax.jit`.
 
   Returns:
-    A tree of `[M, ...]` arrays, split along M.
+    The compiled function of (replicated, batch, key), the batch a tree of `[N, ...]` arrays
+    split along N; the key is the same for all shards. Its results are on every device.
   """
 
-  def run(shard, shard_indices):
-    return jax.tree.map(lambda x: x[shard_indices], shard)
+  def run(replicated, shard, key):
+    return function(replicated, shard, key, _shards(mesh))
 
-  return jax.shard_map(
-    run, mesh=mesh, in_specs=(BATCH_FIRST, BATCH_FIRST), out_specs=BATCH_FIRST, check_vma=False
-  )(batch, indices)
+  mapped = jax.shard_map(
+    run,
+    mesh=mesh,
+    in_specs=(REPLICATED, BATCH_FIRST, REPLICATED),
+    out_specs=REPLICATED,
+    check_vma=False,
+  )
+  return on_mesh(mapped, mesh, results=REPLICATED, **jit_options)
+
+
+def _shards(mesh: Mesh) -> Shards:
+  """How the devices of a mesh bring their shards together, inside `shard_map`."""
+  count = mesh.shape[AXIS]
+  if count == 1:
+    return WHOLE
+  index = jax.lax.axis_index(AXIS)
+
+  def gather(x, axis):
+    return jax.lax.all_gather(x, AXIS, axis=axis, tiled=True)
+
+  def combine(mean, each):
+    # All in one vector, so that there is one all-reduce. What is not averaged has a row for
+    # every device, of which each fills its own.
+    flat, restore = ravel_pytree(mean)
+    own, restore_row = ravel_pytree(each)
+    rows = jnp.where(jnp.arange(count)[:, None] == index, own[None], 0.0)
+    total = jax.lax.psum(jnp.concatenate([flat, rows.reshape(-1)]), AXIS)
+    rows = total[flat.size :].reshape(rows.shape)
+    return restore(total[: flat.size] / count), jax.vmap(restore_row)(rows)
+
+  return Shards(count=count, index=index, gather=gather, combine=combine)
+
+
+def take(shard: Any, indices: jax.Array) -> Any:
+  """Returns the entries `indices`, `[M]` integers, of a tree of `[N, ...]` arrays."""
+  return jax.tree.map(lambda x: x[indices], shard)
 
 
 def shuffled_minibatches(
@@ -163,8 +203,8 @@ def shuffled_minibatches(
 ) -> np.ndarray:
   """Returns `[num_minibatches, size / num_minibatches]` int32 indices for `take`.
 
-  Every shard's entries are shuffled among themselves, so that no entry moves between
-  devices.
+  Split over the devices as the batch is, they are positions in each one's own shard. Its
+  entries are shuffled among themselves, so that no entry moves between devices.
   """
   shards = mesh.shape[AXIS]
   local = np.stack([generator.permutation(size // shards) for _ in range(shards)])

@@ -6,9 +6,9 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
-from agents.interface import Agent, Phase, ReportedValue
+from agents.descent import descend
+from agents.interface import WHOLE, Agent, Phase, ReportedValue, Shards
 from agents.model import make_world_model
 from agents.muzero.acting import acting_by_search, planning_model
 from agents.muzero.config import MuZeroConfig
@@ -110,16 +110,24 @@ def _record(trajectory: Trajectory) -> Record:
   }
 
 
-def _descend(state: MuZeroState, batch: SequenceBatch, key, *, model, optimizer, config):
+def _descend(
+  state: MuZeroState, batch: SequenceBatch, key, shards: Shards = WHOLE, *, model, optimizer, config
+):
   """One optimiser step, then a refreshed target network when it is due."""
   del key  # nothing here is random
 
-  def loss(params):
-    return muzero_loss(model, params, batch, config)
+  def loss(params, sequences):
+    return muzero_loss(model, params, sequences, config, shards=shards)
 
-  gradient, metrics = jax.grad(loss, has_aux=True)(state.params)
-  updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+  params, optimizer_state, metrics = descend(
+    loss,
+    optimizer,
+    state.params,
+    state.optimizer_state,
+    batch=batch,
+    chunk_size=0,
+    shards=shards,
+  )
   count = state.updates + 1
   state = MuZeroState(
     params=params,
@@ -129,4 +137,4 @@ def _descend(state: MuZeroState, batch: SequenceBatch, key, *, model, optimizer,
     optimizer_state=optimizer_state,
     updates=count,
   )
-  return state, {**metrics, "gradient_norm": optax.tree.norm(gradient)}
+  return state, metrics

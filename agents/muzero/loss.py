@@ -4,21 +4,22 @@ import jax
 import jax.numpy as jnp
 
 from agents.diagnostics import errors_by_step
+from agents.figures import Figure, Figures, masked_mean, variance_explained
+from agents.interface import Shards
 from agents.muzero.config import MuZeroConfig
 from agents.muzero.reanalyse import SequenceBatch
 from agents.muzero.search import PlanningModel
 from agents.self_supervision import self_supervised_losses
-from agents.unrolling import flatten, latent_drift, masked_mean, starts_joined, unroll
+from agents.unrolling import flatten, latent_drift, starts_joined, unroll
 from losses.policy import categorical_kl, entropy, policy_cross_entropy
 from losses.unroll import unroll_scale
-from losses.value import explained_variance
 from losses.value_transform import categorical_value_loss, fraction_outside, logits_to_scalar
 from networks.world_model import Prediction, WorldModel
 
 
 def muzero_loss(
-  model: PlanningModel, params, batch: SequenceBatch, config: MuZeroConfig
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+  model: PlanningModel, params, batch: SequenceBatch, config: MuZeroConfig, *, shards: Shards
+) -> tuple[jax.Array, Figures]:
   """The loss that MuZero descends (Schrittwieser et al. 2020, eq. 1).
 
     L = sum_k w_k (c_p CE(pi_k, p_k) + c_v CE(z_k, v_k) + c_r CE(u_k, r_k))
@@ -29,11 +30,12 @@ def muzero_loss(
   Args:
     model: network and supports.
     params: the network's parameters.
-    batch: N sequences of S starts.
+    batch: N sequences of S starts, the own shard.
     config: coefficients.
+    shards: of the minibatch.
 
   Returns:
-    The scalar loss, and scalar metrics by name.
+    The scalar loss, whose mean over the shards is the minibatch's, and figures by name.
   """
   flat = _starts_joined(batch)
   output = unroll(model.network, params, flatten(batch.observation), flat.action)
@@ -56,18 +58,18 @@ def muzero_loss(
     "reward": config.reward_coefficient,
   }
   losses |= self_supervised_losses(
-    model.network, params, output.latent, batch, config=config.self_supervision
+    model.network, params, output.latent, batch, config=config.self_supervision, shards=shards
   )
   coefficients |= config.self_supervision.coefficients
   total = sum(coefficients[name] * loss for name, loss in losses.items())
-  metrics = {
+  figures = {
     "loss": total,
     **{f"{name}_loss": loss for name, loss in losses.items()},
     **diagnostics(model, prediction, output.reward_logits, flat),
     "latent_drift": latent_drift(output.latent, flat.inside, starts=batch.age.shape[1]),
     "age_of_data": jnp.mean(batch.age.astype(jnp.float32)),
   }
-  return total, metrics
+  return total, figures
 
 
 def diagnostics(
@@ -75,7 +77,7 @@ def diagnostics(
   prediction: Prediction,
   reward_logits: jax.Array,
   targets: SequenceBatch,
-) -> dict[str, jax.Array]:
+) -> dict[str, Figure]:
   """What to look at first when MuZero does not learn.
 
   Args:
@@ -85,7 +87,7 @@ def diagnostics(
     targets: `[K + 1, R, ...]`, starts flattened.
 
   Returns:
-    Scalars by name. Errors on rewarding steps are 0 where the batch has none;
+    Figures by name. Errors on rewarding steps are 0 where the batch has none;
     `rewarding_steps` says how many it has.
   """
   prior, search = prediction.policy_logits[0], targets.policy[0]
@@ -100,7 +102,7 @@ def diagnostics(
     "search_kl": jnp.mean(categorical_kl(log_search, prior)),
     "value_mean": jnp.mean(value[0]),
     "value_bias": jnp.mean(value[0] - targets.value[0]),
-    "value_explained_variance": explained_variance(value[0], targets.value[0]),
+    "value_explained_variance": variance_explained(value[0], targets.value[0]),
     **errors_by_step("value", value, targets.value, targets.inside, first_step=0),
     **errors_by_step("reward", reward, targets.reward, targets.inside[:-1], first_step=1),
     "reward_error_rewarding": masked_mean(reward_error, rewarding),

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents.interface import Agent, Phase, ReportedValue
+from agents.descent import descend
+from agents.interface import WHOLE, Agent, Phase, ReportedValue, Shards
 from agents.optimizers import make_optimizer
 from agents.ppg.auxiliary import auxiliary_loss, make_auxiliary_batch
 from agents.ppg.config import PPGConfig
 from agents.ppg.loss import policy_and_value_loss, policy_loss, value_loss
 from agents.ppg.segments import columns, join_segments, single_steps
 from agents.ppo.acting import most_likely, sample
-from agents.ppo.descent import descend
 from agents.ppo.loss import explained_variance
 from agents.ppo.rollouts import estimate
 from environments.interface import EnvironmentSpec
@@ -178,7 +178,7 @@ def _make_update(
   def mean_loss(params, steps):
     return loss(network.apply(params, steps.observation), steps)
 
-  def update(state: PPGState, batch: Any, key: jax.Array):
+  def update(state: PPGState, batch: Any, key: jax.Array, shards: Shards = WHOLE):
     del key  # nothing here is random
     params, optimizer_state, metrics = descend(
       mean_loss,
@@ -187,6 +187,7 @@ def _make_update(
       state.optimizer_states[phase],
       batch=join_segments(batch),
       chunk_size=chunk_size,
+      shards=shards,
     )
     if "residual" in metrics:  # values are learnt
       metrics["explained_variance"] = explained_variance(metrics)

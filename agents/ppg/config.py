@@ -51,6 +51,7 @@ class PPGConfig:
     reward_clip: scaled rewards are limited to plus and minus this, as published.
     gradient_chunk: steps whose gradient is computed at once; 0 takes the whole
       minibatch. The gradient is the same; small chunks save memory, and on a CPU time.
+      Of several devices each takes the greatest common divisor of this and its own steps.
     optimizer: Adam's settings on fresh rollouts, for policy and value alike.
     auxiliary_optimizer: those of the auxiliary phase's own Adam.
   """

@@ -1,20 +1,22 @@
 """PPO as an agent: sample, estimate advantages on arrival, learn from fresh rollouts."""
 
+import functools
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from agents.interface import Agent, Phase, ReportedValue
+from agents.descent import descend
+from agents.interface import WHOLE, Agent, Phase, ReportedValue, Shards
 from agents.optimizers import make_optimizer
 from agents.ppo.acting import most_likely, sample
 from agents.ppo.config import PPOConfig
-from agents.ppo.descent import descend
 from agents.ppo.loss import PPOBatch, explained_variance, ppo_loss
 from agents.ppo.rollouts import estimate
 from environments.interface import EnvironmentSpec
 from losses import policy
+from losses.moments import Moments, join_moments, moments_of
 from losses.reward_scaling import RewardScaling, initial_reward_scaling, spread
 from networks.actor_critic import SharedActorCritic
 from replay.interface import Record, Rollouts, Trajectory
@@ -73,7 +75,7 @@ def make_ppo(config: PPOConfig, spec: EnvironmentSpec, *, total_environment_step
     name="policy",
     source=Rollouts(1),
     make_targets=lambda state, record, key: _flatten(record),
-    update=lambda state, batch, key: _descend(network, optimizer, state, batch, config=config),
+    update=functools.partial(_descend, network=network, optimizer=optimizer, config=config),
     epochs=config.epochs,
     num_minibatches=config.num_minibatches,
   )
@@ -96,9 +98,13 @@ def _flatten(record: Record) -> PPOBatch:
   return PPOBatch(**{name: x.reshape((-1, *x.shape[2:])) for name, x in record.items()})
 
 
-def _descend(network, optimizer, state: PPOState, batch: PPOBatch, *, config: PPOConfig):
-  """One optimiser step on `[N, ...]`."""
-  batch = batch.replace(advantage=policy.normalise_advantage(batch.advantage))
+def _descend(
+  state: PPOState, batch: PPOBatch, key, shards: Shards = WHOLE, *, network, optimizer, config
+):
+  """One optimiser step on `[N, ...]`, a shard of the minibatch that advantages are scaled over."""
+  del key  # nothing here is random
+  moments = _moments_of_all(batch.advantage, shards)
+  batch = batch.replace(advantage=policy.standardise_advantage(batch.advantage, moments))
 
   def loss(params, steps):
     return ppo_loss(network.apply(params, steps.observation), steps, config)
@@ -110,6 +116,13 @@ def _descend(network, optimizer, state: PPOState, batch: PPOBatch, *, config: PP
     state.optimizer_state,
     batch=batch,
     chunk_size=config.gradient_chunk,
+    shards=shards,
   )
   metrics["explained_variance"] = explained_variance(metrics)
   return state.replace(params=params, optimizer_state=optimizer_state), metrics
+
+
+def _moments_of_all(x: jax.Array, shards: Shards) -> Moments:
+  """Moments, scalars, of all shards' entries; each tells the others two numbers."""
+  own = jnp.stack(moments_of(x))
+  return join_moments(Moments(*shards.gather(own[:, None], 1)))

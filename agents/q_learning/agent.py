@@ -6,9 +6,9 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
-from agents.interface import ActorOutput, Agent, Phase, ReportedValue
+from agents.descent import descend
+from agents.interface import WHOLE, ActorOutput, Agent, Phase, ReportedValue, Shards
 from agents.model import make_world_model
 from agents.optimizers import make_optimizer
 from agents.q_learning.action_values import (
@@ -172,16 +172,31 @@ def _store(state: QLearningState, trajectory: Trajectory) -> tuple[QLearningStat
   return state.replace(environment_steps=steps), record
 
 
-def _descend(state: QLearningState, batch: SequenceBatch, key, *, values, optimizer, config):
+def _descend(
+  state: QLearningState,
+  batch: SequenceBatch,
+  key,
+  shards: Shards = WHOLE,
+  *,
+  values,
+  optimizer,
+  config,
+):
   """One optimiser step, then a refreshed target network when it is due."""
   del key  # nothing here is random
 
-  def loss(params):
-    return q_learning_loss(values, params, batch, config)
+  def loss(params, sequences):
+    return q_learning_loss(values, params, sequences, config, shards=shards)
 
-  gradient, metrics = jax.grad(loss, has_aux=True)(state.params)
-  updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+  params, optimizer_state, metrics = descend(
+    loss,
+    optimizer,
+    state.params,
+    state.optimizer_state,
+    batch=batch,
+    chunk_size=0,
+    shards=shards,
+  )
   count = state.updates + 1
   state = state.replace(
     params=params,
@@ -191,4 +206,4 @@ def _descend(state: QLearningState, batch: SequenceBatch, key, *, values, optimi
     optimizer_state=optimizer_state,
     updates=count,
   )
-  return state, {**metrics, "gradient_norm": optax.tree.norm(gradient)}
+  return state, metrics

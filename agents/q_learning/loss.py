@@ -4,17 +4,18 @@ import jax
 import jax.numpy as jnp
 
 from agents.diagnostics import errors_by_step
+from agents.figures import Figure, Figures, masked_mean, variance_explained
+from agents.interface import Shards
 from agents.q_learning.action_values import ActionValues
 from agents.q_learning.config import QLearningConfig
 from agents.q_learning.targets import SequenceBatch
 from agents.self_supervision import self_supervised_losses
-from agents.unrolling import flatten, latent_drift, masked_mean, starts_joined
-from losses.value import explained_variance
+from agents.unrolling import flatten, latent_drift, starts_joined
 
 
 def q_learning_loss(
-  values: ActionValues, params, batch: SequenceBatch, config: QLearningConfig
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+  values: ActionValues, params, batch: SequenceBatch, config: QLearningConfig, *, shards: Shards
+) -> tuple[jax.Array, Figures]:
   """The loss that Q-learning descends.
 
     L = 1/U sum_{k=1..U} (c_v l(z_k, v_k) + c_r l(u_k, r_k)), mean over the starts
@@ -25,11 +26,12 @@ def q_learning_loss(
   Args:
     values: network and heads.
     params: the network's parameters.
-    batch: N sequences of S starts.
+    batch: N sequences of S starts, the own shard.
     config: coefficients.
+    shards: of the minibatch.
 
   Returns:
-    The scalar loss, and scalar metrics by name.
+    The scalar loss, whose mean over the shards is the minibatch's, and figures by name.
   """
   names = ("action", "value", "reward", "inside")
   flat = batch.replace(**{name: starts_joined(getattr(batch, name)) for name in names})
@@ -42,12 +44,12 @@ def q_learning_loss(
   losses = {name: jnp.mean(jnp.mean(term, axis=0) * weight) for name, term in terms.items()}
   coefficients = {"value": config.value_coefficient, "reward": config.reward_coefficient}
   losses |= self_supervised_losses(
-    values.network, params, output.latent, batch, config=config.self_supervision
+    values.network, params, output.latent, batch, config=config.self_supervision, shards=shards
   )
   coefficients |= config.self_supervision.coefficients
   total = sum(coefficients[name] * loss for name, loss in losses.items())
   said = {name: part.head.read(output.heads[name]) for name, part in values.parts.items()}
-  metrics = {
+  figures = {
     "loss": total,
     **{f"{name}_loss": loss for name, loss in losses.items()},
     **value_diagnostics(said["value"], flat),
@@ -60,11 +62,11 @@ def q_learning_loss(
   }
   if output.latent.shape[0] > 1:
     drift = latent_drift(output.latent, flat.inside, starts=batch.age.shape[1])
-    metrics["latent_drift"] = drift
-  return total, metrics
+    figures["latent_drift"] = drift
+  return total, figures
 
 
-def value_diagnostics(value: jax.Array, targets: SequenceBatch) -> dict[str, jax.Array]:
+def value_diagnostics(value: jax.Array, targets: SequenceBatch) -> dict[str, Figure]:
   """What to look at first when Q-learning does not learn.
 
   Args:
@@ -72,17 +74,17 @@ def value_diagnostics(value: jax.Array, targets: SequenceBatch) -> dict[str, jax
     targets: `[U + 1, R]`, starts joined.
 
   Returns:
-    Scalars by name.
+    Figures by name.
   """
   return {
     "value_mean": jnp.mean(value[0]),
     "value_bias": jnp.mean(value[0] - targets.value[1]),
-    "value_explained_variance": explained_variance(value[0], targets.value[1]),
+    "value_explained_variance": variance_explained(value[0], targets.value[1]),
     **errors_by_step("value", value, targets.value[1:], targets.inside[:-1], first_step=1),
   }
 
 
-def reward_diagnostics(reward: jax.Array, targets: SequenceBatch) -> dict[str, jax.Array]:
+def reward_diagnostics(reward: jax.Array, targets: SequenceBatch) -> dict[str, Figure]:
   """How well rewards are told, where there is a reward head.
 
   Args:
@@ -90,7 +92,7 @@ def reward_diagnostics(reward: jax.Array, targets: SequenceBatch) -> dict[str, j
     targets: `[U, R]`, starts joined.
 
   Returns:
-    Scalars by name. Errors on rewarding steps are 0 where the batch has none.
+    Figures by name. Errors on rewarding steps are 0 where the batch has none.
   """
   rewarding = _rewarding(targets)
   error = jnp.abs(reward - targets.reward)

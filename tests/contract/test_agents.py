@@ -136,7 +136,7 @@ def updates(case, finished):
     minibatch = jax.tree.map(lambda x, n=size // phase.num_minibatches: x[:n], batch)
     made = []
     for mesh in (one_device(), two_devices()):
-      update = sharding.on_mesh(phase.update, mesh, results=sharding.REPLICATED)
+      update = sharding.on_shards_together(phase.update, mesh)
       placed = sharding.place(minibatch, mesh, sharding.BATCH_FIRST)
       made.append(update(sharding.place(state, mesh, sharding.REPLICATED), placed, KEY))
     results.append((state, *made))

@@ -157,5 +157,27 @@ def test_the_mean_counts_positions_inside_and_weighs_starts():
   """(1 * 2 + 2 * .5 + 3 * 2) / 3; the 100 lies past the end."""
   term = jnp.asarray([[1.0, 2.0], [3.0, 100.0]])
   inside = jnp.asarray([[1.0, 1.0], [1.0, 0.0]])
-  np.testing.assert_allclose(mean_inside(term, inside, jnp.asarray([2.0, 0.5])), 3.0, rtol=1e-6)
-  assert mean_inside(term, jnp.zeros((2, 2)), jnp.ones(2)) == 0
+  mean = mean_inside(term, inside, jnp.asarray([2.0, 0.5]), count=jnp.asarray(3.0))
+  np.testing.assert_allclose(mean, 3.0, rtol=1e-6)
+  assert mean_inside(term, jnp.zeros((2, 2)), jnp.ones(2), count=jnp.zeros(())) == 0
+
+
+def test_parts_of_a_batch_make_its_mean():
+  """Parts with 3 and with 1 of 4 positions inside: 2 on average; one without any counts too."""
+  term, inside = normals(8, 2, 4), jnp.asarray([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
+  weight = jnp.asarray([0.5, 2.0, 1.0, 3.0])
+  parts = [
+    mean_inside(term[:, part], inside[:, part], weight[part], count=jnp.asarray(2.0))
+    for part in (slice(0, 2), slice(2, 4))
+  ]
+  expected = mean_inside(term, inside, weight, count=jnp.sum(inside))
+  np.testing.assert_allclose(np.mean(parts), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_rows_of_a_batch_are_told_apart_from_all_its_keys(first):
+  query, key, inside = normals(9, K, R, P), normals(10, K, R, P), ends()
+  rows = slice(first, first + 2)
+  found = contrastive_loss(query[:, rows], key, inside, temperature=0.3, first=first)
+  expected = contrastive_loss(query, key, inside, temperature=0.3)[:, rows]
+  np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from losses import value
+from losses.moments import moments_of
 
 
 def test_squared_loss_and_its_gradient():
@@ -42,19 +43,23 @@ def test_clipped_loss_reduces_to_the_squared_loss():
   assert np.any(narrow > plain + 1e-3)
 
 
+def explained(prediction, target):
+  return value.explained_variance(moments_of(target - prediction), moments_of(target))
+
+
 def test_explained_variance():
   target = jnp.array([[1.0, 2.0], [3.0, 4.0]])  # variance 1.25
-  assert value.explained_variance(target, target) == 1.0
-  assert value.explained_variance(target + 5.0, target) == 1.0  # a constant is not seen
-  assert value.explained_variance(jnp.full((2, 2), 7.0), target) == 0.0
-  assert value.explained_variance(-target, target) == -3.0  # 1 - 4 * 1.25 / 1.25
+  assert explained(target, target) == 1.0
+  assert explained(target + 5.0, target) == 1.0  # a constant is not seen
+  assert explained(jnp.full((2, 2), 7.0), target) == 0.0
+  assert explained(-target, target) == -3.0  # 1 - 4 * 1.25 / 1.25
   # errors (.5, -.5, .5, -.5): variance .25, 1 - .25 / 1.25 = .8
   prediction = target - jnp.array([[0.5, -0.5], [0.5, -0.5]])
-  np.testing.assert_allclose(value.explained_variance(prediction, target), 0.8, rtol=1e-6)
+  np.testing.assert_allclose(explained(prediction, target), 0.8, rtol=1e-6)
 
 
 def test_explained_variance_of_a_constant_target_is_undefined():
-  assert value.explained_variance(jnp.array([1.0, 2.0]), jnp.array([3.0, 3.0])) == 0.0
+  assert explained(jnp.array([1.0, 2.0]), jnp.array([3.0, 3.0])) == 0.0
 
 
 def test_bad_arguments_are_refused():
@@ -65,8 +70,6 @@ def test_bad_arguments_are_refused():
     value.clipped_value_loss(x, x, jnp.zeros((3, 1)), clip=0.2)
   with pytest.raises(AssertionError):
     value.squared_value_loss(x, jnp.zeros((1,)))
-  with pytest.raises(AssertionError):
-    value.explained_variance(x, jnp.zeros((1,)))
 
 
 def test_huber_loss_worked_by_hand():
@@ -82,4 +85,4 @@ def test_huber_loss_worked_by_hand():
 
 def test_rounding_is_not_a_variance_to_explain():
   target = jnp.asarray([1.0, 1.0 + 1e-6, 1.0 - 1e-6])
-  assert value.explained_variance(jnp.asarray([0.9, 1.1, 1.0]), target) == 0.0
+  assert explained(jnp.asarray([0.9, 1.1, 1.0]), target) == 0.0

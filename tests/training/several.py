@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+from agents.config import SelfSupervisionConfig
 from environments.config import EnvironmentConfig
 from experiments.config import ExperimentConfig, save_config
 from experiments.presets import make_preset
@@ -14,16 +15,33 @@ from networks.config import ResNetConfig
 from training.config import EvaluationConfig, TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+SELF_SUPERVISED = SelfSupervisionConfig(
+  reconstruction_coefficient=1.0,
+  contrastive_coefficient=1.0,
+  spr_coefficient=1.0,
+  hidden=8,
+  projection_size=4,
+)
 BACKBONE = ResNetConfig(stem_kernels=(8,), stem_strides=(8,), stem_channels=(4,), blocks=0)
 ENVIRONMENTS = 4
+ON_ROLLOUTS = {
+  "ppo": {"epochs": 2},
+  # Its value has epochs of its own, and so a phase of its own.
+  "ppg": {
+    "value_epochs": 2,
+    "minibatches": "steps",
+    "rollouts_per_phase": 2,
+    "auxiliary_minibatches": 2,
+  },
+}
 
 
 def tiny(agent: str, *, turns: int, turn: int) -> ExperimentConfig:
   """A run on Catch of so many turns of so many steps, with a checkpoint after every fourth."""
   preset = make_preset("smoke", agent)
   changes = {"backbone": BACKBONE, "rollout_length": turn // ENVIRONMENTS}
-  if agent == "ppo":
-    changes |= {"hidden": 8, "num_minibatches": 2, "epochs": 2, "gradient_chunk": 0}
+  if agent in ON_ROLLOUTS:
+    changes |= {"hidden": 8, "num_minibatches": 2, "gradient_chunk": 0, **ON_ROLLOUTS[agent]}
   else:
     changes["model"] = dataclasses.replace(
       preset.agent.model, dynamics_blocks=0, head_channels=2, hidden=8

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.interface import ActorOutput, Agent, Phase
+from agents.interface import WHOLE, ActorOutput, Agent, Phase
 from replay.interface import Rollouts, Trajectory
 from training import sharding
 from training.learner import Learner, NonFiniteError
@@ -53,14 +53,17 @@ def make_targets(state, record, key):
   return batch | {"noise": jax.random.uniform(key, batch["number"].shape)}
 
 
-def update(state, batch, key):
+def update(state, batch, key, shards=WHOLE):
+  mean, each = shards.combine(
+    {"centred": batch["centred"].mean()}, {"number": batch["number"].mean()}
+  )
   state = state.replace(
-    params=state.params - 0.1 * batch["centred"].mean(),
-    seen=state.seen.at[batch["number"]].add(1),
+    params=state.params - 0.1 * mean["centred"],
+    seen=state.seen.at[shards.gather(batch["number"], 0)].add(1),
     noise=state.noise.at[state.updates % (EPOCHS * MINIBATCHES)].set(jax.random.uniform(key)),
     updates=state.updates + 1,
   )
-  return state, {"number": batch["number"].mean(), "updates": state.updates.astype(jnp.float32)}
+  return state, {"number": each["number"].mean(), "updates": state.updates.astype(jnp.float32)}
 
 
 PHASE = Phase(
@@ -155,8 +158,8 @@ def test_each_function_compiles_once(mesh):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_metric_that_is_not_finite_is_named(mesh, bad):
-  def spoilt(state, batch, key):
-    state, metrics = update(state, batch, key)
+  def spoilt(state, batch, key, shards):
+    state, metrics = update(state, batch, key, shards)
     return state, metrics | {"loss": jnp.where(state.updates == 4, bad, 0.5)}
 
   agent = dataclasses.replace(AGENT, phases=(dataclasses.replace(PHASE, update=spoilt),))
@@ -167,8 +170,8 @@ def test_a_metric_that_is_not_finite_is_named(mesh, bad):
 def test_a_state_that_the_last_update_has_spoilt_is_named(mesh):
   """Its metrics are of the parameters before it."""
 
-  def spoilt(state, batch, key):
-    state, metrics = update(state, batch, key)
+  def spoilt(state, batch, key, shards):
+    state, metrics = update(state, batch, key, shards)
     last = state.updates == EPOCHS * MINIBATCHES
     return state.replace(params=jnp.where(last, jnp.inf, state.params)), metrics
 

@@ -1,17 +1,20 @@
-"""One update of the same batch on 1, 2 and 4 devices; run in a process that has four.
+"""One update of every phase's first batch on 1, 2 and 4 devices; run in a process that has four.
 
-Prints a line of JSON: by agent and number of devices, the largest difference to one device, and
-what collectives there are in the compiled programs of the update and of what makes its batch.
+Prints a line of JSON: by agent, phase and number of devices, the largest difference to one
+device, and what collectives there are in the compiled program; and, on 4 devices, in that of
+what makes the batch. An agent's name with `+ssl` stands for it with all self-supervised losses,
+one with `+model` for K model steps.
 """
 
 from collections import Counter
+import dataclasses
 import json
 import re
 import sys
 
 import jax
 import numpy as np
-from several import tiny
+from several import SELF_SUPERVISED, tiny
 
 from environments.factory import make_environment
 from experiments.registry import make_agent
@@ -28,9 +31,18 @@ COLLECTIVE = re.compile(
 KEY = jax.random.key(0)
 
 
-def first_batch(name: str):
-  """Returns the phase, the state, the record and the batch from which an agent first learns."""
-  config = tiny(name, turns=8, turn=32)
+def configured(name: str):
+  """Returns the configuration that a name on the command line stands for."""
+  agent, *added = name.split("+")
+  config = tiny(agent, turns=8, turn=32)
+  changes = {"self_supervision": SELF_SUPERVISED} if "ssl" in added else {}
+  if "model" in added:
+    changes["model_steps"] = config.agent.sequences.unroll_steps
+  return dataclasses.replace(config, agent=dataclasses.replace(config.agent, **changes))
+
+
+def first_batches(config):
+  """Yields each phase with a state, a record and the batch that it would learn from."""
   spec = spec_of(config)
   environment = make_environment(
     "catch",
@@ -42,15 +54,19 @@ def first_batch(name: str):
   mesh = sharding.make_mesh(jax.devices()[:1])
   actor = Actor(environment, CompiledAct(agent.act, mesh), rollout_length=agent.rollout_length)
   learner = Learner(agent, mesh=mesh, seed=0)
-  (source,) = make_sources(agent, mesh=mesh, seed=0)
-  rollout = 0
-  while not source.updates_due():
+  sources = make_sources(agent, mesh=mesh, seed=0)
+  records, rollout = {}, 0
+  while len(records) < len(sources):
     trajectory, _ = actor.collect(learner.publish(), base_key=KEY, rollout=rollout)
-    source.add(learner.postprocess(trajectory))
+    record = learner.postprocess(trajectory)
+    for index, source in enumerate(sources):
+      source.add(record)
+      if source.updates_due():
+        records[index] = source.draw()
     rollout += 1
-  record = source.draw()
-  batch = learner.make_targets(0, record, draw=0)
-  return agent.phases[0], *jax.tree.map(np.array, (learner.state, dict(record), batch))
+  for index, phase in enumerate(agent.phases):
+    batch = learner.make_targets(index, records[index], draw=0)
+    yield phase, *jax.tree.map(np.array, (learner.state, dict(records[index]), batch))
 
 
 def difference(a, b) -> float:
@@ -61,9 +77,8 @@ def difference(a, b) -> float:
   )
 
 
-def compare(name: str) -> dict:
+def compare(phase, state, record, batch) -> dict:
   """Makes the update on 1, 2 and 4 devices."""
-  phase, state, record, batch = first_batch(name)
   found, reference = {}, None
   for count in (1, 2, 4):
     mesh = sharding.make_mesh(jax.devices()[:count])
@@ -72,23 +87,25 @@ def compare(name: str) -> dict:
       sharding.place(batch, mesh, sharding.BATCH_FIRST),
       KEY,
     )
-    update = sharding.on_mesh(phase.update, mesh, results=sharding.REPLICATED)
-    making = sharding.on_shards(phase.make_targets, mesh, record=sharding.TIME_FIRST)
+    update = sharding.on_shards_together(phase.update, mesh).lower(*placed).compile()
     result = jax.tree.map(np.array, update(*placed))
     reference = reference or result
-    texts = {
-      "update": update.lower(*placed).compile().as_text(),
-      "targets": making.lower(state, record, KEY).compile().as_text(),
-    }
     found[count] = {
       "difference": difference(result, reference),
-      "moved": difference(result[0], state),
-      **{part: Counter(COLLECTIVE.findall(text)) for part, text in texts.items()},
+      "moved": difference(result[0].params, state.params),
+      "update": Counter(COLLECTIVE.findall(update.as_text())),
     }
-  parameters = sum(x.size for x in jax.tree.leaves(state.params))
-  leaves = len(jax.tree.leaves(state.params))
-  return {"devices": found, "parameters": parameters, "leaves": leaves}
+  making = sharding.on_shards(phase.make_targets, mesh, record=sharding.TIME_FIRST)
+  program = making.lower(state, record, KEY).compile().as_text()
+  return {"devices": found, "targets": Counter(COLLECTIVE.findall(program))}
 
 
 if __name__ == "__main__":
-  print(json.dumps({name: compare(name) for name in sys.argv[1:]}))
+  print(
+    json.dumps(
+      {
+        name: {each[0].name: compare(*each) for each in first_batches(configured(name))}
+        for name in sys.argv[1:]
+      }
+    )
+  )
