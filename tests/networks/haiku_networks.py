@@ -61,7 +61,7 @@ class ResNetV2(hk.Module):
 
   def __call__(self, frames):
     first, *others = self.stem
-    x = first(unit_interval(frames, self.dtype))
+    x = first(frames.astype(self.dtype) / 127.5 - 1)
     for norm, conv in zip(self.stem_norms, others, strict=True):
       x = conv(jax.nn.relu(norm(x)))
     return jax.nn.relu(self.last_norm(hk.Sequential(self.blocks)(x)))

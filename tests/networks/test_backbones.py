@@ -104,7 +104,7 @@ def test_resnet_against_numpy():
   backbone = make_backbone(TINY["resnet"])
   params = random_params(backbone, x)
   p = params["params"]
-  y = numpy_conv(np.asarray(x, np.float64) / 255, p["stem_conv_0"], stride=2)
+  y = numpy_conv(np.asarray(x, np.float64) / 127.5 - 1, p["stem_conv_0"], stride=2)
   y = numpy_conv(relu(numpy_norm(y, p["stem_norm_1"])), p["stem_conv_1"], stride=2)
   expected = relu(numpy_norm(numpy_block(y, p["block_0"]), p["final_norm"]))
   assert expected.shape == (2, 4, 4, 6)
