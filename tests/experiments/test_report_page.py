@@ -167,6 +167,51 @@ def test_the_table_says_what_the_files_say(tmp_path):
   assert row[8].split()[0] == f"{means[1] - means[2]:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
+def test_steps_are_counted_to_the_best_ppo_beside_each_cell(tmp_path):
+  def final(name, value, **settings):
+    directory = write_run(tmp_path / name, **settings)
+    result = json.loads((directory / "result.json").read_text())
+    result["evaluations"][1]["episode_return"] = value
+    (directory / "result.json").write_text(json.dumps(result))
+    return directory
+
+  wide, narrow = ({"backbone": {"kind": "ResNet", "width": width}} for width in (64, 8))
+  directories = [
+    final("wide", 9.0, settings=wide),
+    final("narrow", 6.0, settings=narrow),
+    final("elsewhere", 7.0, settings=narrow, game="leaper"),
+    final("other", 5.5, agent="ppg"),
+  ]
+  page = report(tmp_path, *directories)
+  row = page.row("efficiency", "easy-200", "coinrun", "ppg")
+  assert row[6:8] == ["9.00 ppo (width=64)", "never"]
+  assert page.row("efficiency", "easy-200", "coinrun", "ppo (width=64)")[7] == "1M"
+  assert page.row("efficiency", "easy-200", "leaper", "ppo (width=8)")[6] == "7.00 ppo (width=8)"
+
+
+def test_world_models_have_a_section_of_their_own(tmp_path):
+  run = write_run(tmp_path / "run", agent="muzero")
+  lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+  for row in lines:
+    if row["kind"] == "training":
+      row |= {"model/search_kl": 0.1, "model/value_explained_variance": -6e16, "model/loss": 1.0}
+    else:
+      row |= {"value_bias": 0.5}
+  (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+  page = report(tmp_path, run)
+  (planning,) = re.findall(r'<section id="planning".*?</section>', page.source, flags=re.DOTALL)
+  assert re.findall(r"<title>(\S+)", planning) == [
+    "model/value_explained_variance",
+    "model/search_kl",
+    "value_bias,",
+    "value_bias,",
+  ]
+  assert "The axis ends at -1, below which there are values." in planning
+  (rest,) = re.findall(r'<section id="diagnostics".*?</section>', page.source, flags=re.DOTALL)
+  assert "model/loss" in rest
+  assert "model/search_kl" not in rest
+
+
 def test_a_failed_run_is_shown_and_counts_in_no_mean(tmp_path):
   done = write_run(tmp_path / "done", seed=0)
   failed = write_run(tmp_path / "broken", seed=1, state="failed", done=0.5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic_study import write_run, write_study
 
-from experiments.reporting.aggregates import aggregate_scores
+from experiments.reporting.aggregates import aggregate_curve, aggregate_scores
 from experiments.reporting.runs import find_run_directories, read_run
 from experiments.reporting.series import Series, mean_series, thin
 from experiments.reporting.study import latest_common_step, make_study
@@ -266,6 +266,23 @@ def test_aggregates_hold_only_games_that_every_agent_has(tmp_path):
   scores = aggregate_scores(study_of(*directories), "easy-200", "test")
   assert scores.games == ("coinrun",)
   assert any("starpilot" in note for note in scores.notes)
+
+
+def test_the_aggregate_curve_says_when_its_evaluations_were(tmp_path):
+  directories = write_study(tmp_path, games=("coinrun", "starpilot"), seeds=2)
+  slow = next(d for d in directories if d.name == "ppo-easy-200-coinrun-0")
+  rows = [json.loads(line) for line in (slow / "metrics.jsonl").read_text().splitlines()]
+  rows = [{**row, "seconds": 5 * row["seconds"]} for row in rows]
+  (slow / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  (slow / "result.json").unlink()  # its seconds are those of the quick run
+  status = json.loads((slow / "status.json").read_text()) | {"state": "finished"}
+  (slow / "result.json").write_text(json.dumps({**status, "seconds": 5000.0, "evaluations": []}))
+  study = study_of(*directories)
+  curve = aggregate_curve(study, "ppo", aggregate_scores(study, "easy-200", "test"), resamples=100)
+  assert curve.along("environment_steps") == tuple(200_000 * i for i in range(6))
+  # 1000 steps/s; one run of the four takes five times as long.
+  assert curve.along("seconds") == pytest.approx([200 * i * (1 + 1 + 1 + 5) / 4 for i in range(6)])
+  assert len(curve.estimates) == 6
 
 
 def test_the_mean_over_runs_covers_what_all_of_them_cover():
