@@ -18,7 +18,6 @@ from jax.sharding import SingleDeviceSharding
 import numpy as np
 
 from agents.interface import Agent
-from environments.factory import make_environment
 from environments.interface import EnvironmentSpec
 from experiments import runner
 from experiments.config import ExperimentConfig, load_config, to_mapping
@@ -27,6 +26,7 @@ from experiments.haiku_file import read_haiku_file, write_haiku_file
 from experiments.haiku_parameters import parameter_names
 from experiments.registry import agent_name, make_agent
 from experiments.run_directory import claim_directory
+from experiments.run_plan import spec_of
 from networks.haiku_bridge import COLLECTION, ParameterMismatchError, to_flax, to_haiku
 from networks.haiku_names import LAYER_NORM_EPSILON, Names
 from training.checkpoint import Checkpoints, Snapshot, find_misfit
@@ -67,7 +67,7 @@ def export_run(directory: Path, path: Path, *, step: int | None) -> Exported:
     OSError: the file could not be written.
   """
   config = load_config(directory / "config.yaml")
-  spec = _spec(config)
+  spec = spec_of(config)
   shapes = jax.eval_shape(_make_agent(config, spec).init, jax.random.key(0))
   here = SingleDeviceSharding(jax.devices()[0])
   wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
@@ -112,7 +112,7 @@ def import_run(
     CheckpointError: the checkpoint could not be written.
     OSError: another file could not be written.
   """
-  variables = _read_parameters(path, parameter_names(config, _spec(config)))
+  variables = _read_parameters(path, parameter_names(config, spec_of(config)))
   runner.check_devices(config, num_devices=len(jax.devices()))
   parent = directory.absolute().parent
   parent.mkdir(parents=True, exist_ok=True)
@@ -123,16 +123,6 @@ def import_run(
     _save_start(config, made, variables)
     write_json(made / "imported.json", {"file": str(path.absolute()), "header": header})
     os.replace(made, directory)
-
-
-def _spec(config: ExperimentConfig) -> EnvironmentSpec:
-  """What the environments of training look like; one is opened to find out."""
-  environment = config.environment
-  opened = make_environment(
-    environment.game, levels=environment.level_distribution, num_environments=1, seed=0
-  )
-  with contextlib.closing(opened):
-    return dataclasses.replace(opened.spec, num_environments=environment.num_environments)
 
 
 def _make_agent(config: ExperimentConfig, spec: EnvironmentSpec) -> Agent:

@@ -52,22 +52,6 @@ class Place(NamedTuple):
     )
 
 
-def latent_shape(
-  config: BackboneConfig, observation_shape: tuple[int, int, int]
-) -> tuple[int, int, int]:
-  """Returns (h, w, D) of the backbone's latent for frames of (H, W, C)."""
-  height, width, _ = observation_shape
-  if isinstance(config, NatureCNNConfig):
-    return config.latent_shape(observation_shape)
-  if isinstance(config, ResNetConfig):
-    strides, channels = config.stem_strides, config.channels
-  else:
-    strides, channels = (2,) * len(config.channels), config.channels[-1]
-  for stride in strides:
-    height, width = -(-height // stride), -(-width // stride)
-  return height, width, channels
-
-
 def backbone_names(place: Place, config: BackboneConfig, *, frame_channels: int) -> Names:
   """Returns the table of a backbone.
 
@@ -186,7 +170,7 @@ PHASIC_TRUNK_NAMES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
 def _trunk_names(place: Place, config: BackboneConfig, sizes: ActorCriticSizes) -> Names:
   """Backbone and dense layer."""
   backbone = place.child("backbone", "backbone")
-  height, width, channels = latent_shape(config, sizes.observation_shape)
+  height, width, channels = config.latent_shape(sizes.observation_shape)
   return (
     *backbone_names(backbone, config, frame_channels=sizes.observation_shape[2]),
     *place.child("linear", "dense").weights((height * width * channels, sizes.hidden)),
@@ -220,7 +204,7 @@ def action_value_names(
   """Returns the table of the world model with these heads, as Q-learning has it."""
   outputs = {"value": sizes.num_value_atoms, "reward": sizes.num_reward_atoms}
   place = Place("world_model")
-  shape = latent_shape(config, sizes.observation_shape)
+  shape = config.latent_shape(sizes.observation_shape)
   return (
     *backbone_names(
       place.child("representation", "representation"),
@@ -245,7 +229,7 @@ def q_network_names(
   names = backbone_names(
     place.child("representation", "representation"), config, frame_channels=frame_channels
   )
-  flat = math.prod(latent_shape(config, sizes.observation_shape))
+  flat = math.prod(config.latent_shape(sizes.observation_shape))
   names += place.child("linear", "features").weights((flat, sizes.hidden))
   for head, outputs in heads.items():
     own = place.child(f"{head}_head", f"{head}_head")
@@ -259,7 +243,7 @@ def planning_names(config: BackboneConfig, sizes: WorldModelSizes) -> Names:
     Place("world_model"),
     "policy",
     sizes,
-    shape=latent_shape(config, sizes.observation_shape),
+    shape=config.latent_shape(sizes.observation_shape),
     outputs=sizes.num_actions,
   )
   return action_value_names(config, sizes) + policy

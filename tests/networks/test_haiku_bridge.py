@@ -38,7 +38,6 @@ from networks.haiku_names import (
   actor_critic_names,
   backbone_names,
   head_names,
-  latent_shape,
   phasic_names,
   planning_names,
   q_network_names,
@@ -153,7 +152,7 @@ def flax_world_model(config: BackboneConfig, sizes: WorldModelSizes) -> WorldMod
 
 
 def haiku_world_model(config: BackboneConfig, sizes: WorldModelSizes) -> oracle.WorldModel:
-  channels = latent_shape(config, sizes.observation_shape)[2]
+  channels = config.latent_shape(sizes.observation_shape)[2]
   return oracle.WorldModel(haiku_backbone(config), sizes, channels=channels)
 
 
