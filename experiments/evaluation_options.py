@@ -1,6 +1,7 @@
 """The options of `procplan evaluate`, and what they settle for each run. No JAX here."""
 
 import argparse
+import importlib.util
 from pathlib import Path
 
 from environments.games import BOUNDS
@@ -152,6 +153,8 @@ def _check_pictures(options: argparse.Namespace) -> None:
       raise UsageError(
         "--plot draws return against --simulations: name at least two, e.g. 0 2 8 32"
       )
+    if importlib.util.find_spec("matplotlib") is None:  # before hours of playing
+      raise UsageError("--plot needs matplotlib: pip install 'procplan[report]'")
   if options.video_episodes is not None and options.video is None:
     raise UsageError("--video-episodes says how many films: it needs --video DIR")
   if options.video is not None and options.video.exists() and not options.video.is_dir():

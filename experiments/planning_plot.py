@@ -23,7 +23,7 @@ def save_plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     path: of an .svg or .png file; replaced as a whole.
 
   Raises:
-    UsageError: matplotlib is not installed.
+    UsageError: matplotlib cannot be loaded.
     OSError: the file could not be written.
   """
   try:
@@ -89,10 +89,15 @@ def _position(counts: Sequence[int]) -> np.ndarray:
 
 
 def _title(results: Sequence[Mapping[str, Any]]) -> str:
-  first = results[0]
-  each = first["evaluations"][0]
-  kinds = dict.fromkeys(
-    e["search"]["kind"] for r in results for e in r["evaluations"] if e["search"]["kind"] != "none"
+  evaluations = [each for result in results for each in result["evaluations"]]
+  kinds = dict.fromkeys(each["search"]["kind"] for each in evaluations)
+  games, policies = (
+    dict.fromkeys(each[name] for each in group)
+    for name, group in (("game", results), ("policy", evaluations))
   )
-  games = ", ".join(dict.fromkeys(result["game"] for result in results))
-  return f"{games}: {each['policy']}, {' and '.join(kinds)}, {each['episodes']} episodes a point"
+  counts = sorted({each["episodes"] for each in evaluations})  # lists of levels have their own
+  episodes = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+  return (
+    f"{', '.join(games)}: {' and '.join(policies)}, "
+    f"{' and '.join(kind for kind in kinds if kind != 'none')}, {episodes} episodes a point"
+  )

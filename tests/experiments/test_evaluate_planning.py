@@ -2,9 +2,11 @@
 
 import json
 import subprocess
+import sys
 
 import imageio_ffmpeg
 import jax
+from matplotlib.figure import Figure
 import numpy as np
 from PIL import Image
 from planning_run import CONFIG, STEP, make_run
@@ -15,6 +17,7 @@ from environments.factory import environment_spec, make_environment
 from environments.levels import parse_levels
 from experiments.evaluate import main
 from experiments.options import guarded
+from experiments.planning_plot import _draw, _title
 from experiments.registry import make_agent
 from networks.world_model import WorldModel
 from training.checkpoint_reader import CheckpointReader
@@ -136,10 +139,52 @@ def test_files_of_episodes_and_levels(evaluated):
   assert len(lines) == 1 + sum(len(each["by_level"]) for each in result["evaluations"])
 
 
+def test_the_title_of_a_plot_is_of_everything_in_it():
+  """Runs have policies and quotas of their own, lists of levels an environment a level."""
+
+  def result(game, policy, *episodes):
+    searches = ({"kind": "none"}, {"kind": "gumbel"}, {"kind": "puct"})
+    rows = zip(searches, episodes, strict=False)
+    return {
+      "game": game,
+      "evaluations": [{"policy": policy, "search": s, "episodes": n} for s, n in rows],
+    }
+
+  one = result("maze", "greedy", 64, 64)
+  assert _title([one]) == "maze: greedy, gumbel, 64 episodes a point"
+  both = [one, result("leaper", "sampled", 256, 8, 256)]
+  assert (
+    _title(both) == "maze, leaper: greedy and sampled, gumbel and puct, 8 to 256 episodes a point"
+  )
+
+
+def test_without_matplotlib_nothing_is_played(run, tmp_path, monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, "matplotlib", None)
+  arguments = [str(run), "--simulations", "0", "2", "--plot", str(tmp_path / "x.svg")]
+  assert guarded(main, arguments) == 2
+  said = capsys.readouterr()
+  assert said.err == "error: --plot needs matplotlib: pip install 'procplan[report]'\n"
+  assert said.out == ""
+
+
 def test_the_plot_has_a_mark_for_every_number(evaluated):
-  text = (evaluated[0] / "plot.svg").read_text()
+  folder, result = evaluated
+  text = (folder / "plot.svg").read_text()
   assert text.startswith("<?xml")
   assert "</svg>" in text
+  axes = Figure().add_subplot()
+  _draw(axes, [result])
+  sets = list(dict.fromkeys(each["level_set"] for each in result["evaluations"]))
+  assert [each.get_label() for each in axes.containers] == sets
+  for name, container in zip(sets, axes.containers, strict=True):
+    own = {
+      e["search"]["num_simulations"]: e for e in result["evaluations"] if e["level_set"] == name
+    }
+    marks, _, (bars,) = container.lines
+    np.testing.assert_allclose(marks.get_xdata(), np.log2([1, 3]), atol=0.1)  # 0 and 2
+    np.testing.assert_allclose(marks.get_ydata(), [own[n]["episode_return"] for n in (0, 2)])
+    ends = [own[n]["episode_return_interval"] for n in (0, 2)]
+    np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], ends)
 
 
 def test_films_show_the_episodes(evaluated):
