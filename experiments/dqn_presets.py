@@ -22,7 +22,8 @@ CHANGES = MappingProxyType(
   {
     "network": "three convolutions and a dense layer with outputs for all actions become the "
     "control's encoder and a model step with the action; with it come the step's blocks, "
-    "LayerNorm, latents scaled to [0, 1], half a gradient into the step, the heads' sizes",
+    "LayerNorm, frames scaled to [-1, 1] instead of [0, 1], latents scaled to [0, 1], half a "
+    "gradient into the step, the heads' sizes",
     "sample-reuse": "8 uses of a sample become the control's; with it, where the control has "
     "them, prioritised instead of uniform draws",
     "target-interval": "target copies every 10,000 environment steps, in updates of the rung, "
