@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config import ExperimentConfig
+from experiments.errors import UsageError
 from experiments.progress import Progress, ProgressReader, duration
 from experiments.reporting.wording import steps_in_words
 from experiments.run_memory import gib
@@ -36,15 +37,15 @@ def show_plan(
     console: to print on.
 
   Raises:
-    UsageError: the replay of a run cannot be made.
+    UsageError: the replay of a run cannot be made, or it would not learn; names the run.
   """
+  work = [_plan_of(run) for run in runs]
   progress = [ProgressReader(directory / run.name).read() for run in runs]
   speeds = dict(study.steps_per_second) | measured_speeds(runs, progress)
   left = [steps_left(run, each) for run, each in zip(runs, progress, strict=True)]
   if len(runs) <= MOST_LISTED:
     console.print(_run_table(runs, left, speeds))
     console.print()
-  work = [plan_once(run.config) for run in runs]
   console.print(_agent_table(runs, work, left, speeds=speeds))
   cores = len(os.sched_getaffinity(0))
   console.print(
@@ -84,6 +85,13 @@ def plan_once(config: ExperimentConfig) -> RunPlan:
       config, seed=0, environment=dataclasses.replace(config.environment, levels="easy-all")
     )
   )
+
+
+def _plan_of(run: RunSpec) -> RunPlan:
+  try:
+    return plan_once(run.config)
+  except UsageError as error:
+    raise UsageError(f"{run.name}: {error}") from None
 
 
 @functools.cache

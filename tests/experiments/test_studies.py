@@ -228,6 +228,14 @@ class TestCommandLine:
     assert "dqn_coinrun_easy-200_seed-3" in said
     assert "2 runs in runs/dqn-ladder_smoke" in said
 
+  def test_a_run_that_cannot_be_is_named_and_nothing_else_is_printed(self, capsys):
+    arguments = ["compare", "--preset", "smoke", "--plan"]
+    assert guarded(run_command, [*arguments, "--training.total_environment_steps", "600"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: muzero_leaper_easy-200_seed-0: training.total_environment")
+    assert said.err.count("\n") == 1
+
   @pytest.mark.parametrize(
     ("arguments", "said"),
     [
