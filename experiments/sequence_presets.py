@@ -148,8 +148,9 @@ def _laptop_settings() -> dict[str, Any]:
     "backbone": backbones.laptop(),
     "model": ModelConfig(),
     "sequences": SequenceConfig(
-      batch_size=256, capacity=200_000, min_size=4096, samples_per_insert=4.0
+      batch_size=128, capacity=200_000, min_size=4096, samples_per_insert=4.0
     ),
+    "target_interval": 25,
     "optimizer": OptimizerConfig(
       learning_rate=5e-4, adam_epsilon=1e-8, max_gradient_norm=5.0, weight_decay=1e-4
     ),

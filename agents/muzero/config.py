@@ -120,7 +120,7 @@ class MuZeroConfig:
   reanalyse_fraction: float = 1.0
   search_batch: int = 2048
   policy_coefficient: float = 1.0
-  value_coefficient: float = 0.25
+  value_coefficient: float = 1.0
   reward_coefficient: float = 1.0
   self_supervision: SelfSupervisionConfig = dataclasses.field(default_factory=SelfSupervisionConfig)
   optimizer: OptimizerConfig = dataclasses.field(

@@ -116,7 +116,7 @@ class QLearningConfig:
   rollout_length: int = 16
   discount: float = 0.997
   target_interval: int = 100
-  value_coefficient: float = 0.25
+  value_coefficient: float = 1.0
   reward_coefficient: float = 1.0
   self_supervision: SelfSupervisionConfig = dataclasses.field(default_factory=SelfSupervisionConfig)
   optimizer: OptimizerConfig = dataclasses.field(
