@@ -134,6 +134,11 @@ def _imagine(
   held_out = max(1, options.environments // HELD_OUT)
   shown = imagination.of_environments(trajectory, slice(0, held_out))
   starts = imagination.whole_starts(shown, options.horizon, seed=seed)
+  if options.rollouts > len(starts):
+    raise UsageError(
+      f"--rollouts must be at most the {len(starts)} whole ones that were played (never more than "
+      f"{imagination.MOST_MEASURED}), got {options.rollouts}"
+    )
   losses = []
   if training is not None:
     print(f"decoder: {training.updates} updates on stopped gradients", file=sys.stderr)
@@ -158,7 +163,7 @@ def _imagine(
   write_json(options.out / "imagination.json", result)
   heading = f"{options.run.resolve().name} at {policy.step:,} steps, {level_set.levels.name}"
   # The starts are in random order.
-  few = rollouts.chosen(np.arange(min(len(starts), options.rollouts)))
+  few = rollouts.chosen(np.arange(options.rollouts))
   write_picture(few, options.out / "rollouts.png", heading=heading, names=names)
   write_film(few, options.out, heading=heading, names=names)
   _print(result, options.out)

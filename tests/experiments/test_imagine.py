@@ -261,6 +261,7 @@ def test_an_agent_without_a_model_is_refused(tmp_path, capsys):
     (["--steps", "5", "--horizon", "5"], "more than --horizon"),
     (["--steps", "12", "--horizon", "9", "--environments", "2"], "smaller --horizon"),
     (["--environments", "1"], "--environments"),
+    (["--steps", "24", "--horizon", "3", "--rollouts", "999"], "--rollouts must be at most the "),
     (["--decoder-learning-rate", "0"], "above 0"),
     (["--policy", "gredy"], "Did you mean 'greedy'?"),
     (["--levels", "tset"], "Did you mean 'test'?"),
