@@ -426,6 +426,15 @@ class TestSkyPilot:
     check_procplan(words[3:], capsys)
 
 
+def test_an_image_has_nothing_that_git_ignores():
+  """Else a build would take along gigabytes of runs, and an environment for another path."""
+  ignored = [
+    {line.strip("/") for line in (ROOT / name).read_text().split("\n") if line[:1] not in ("", "#")}
+    for name in (".gitignore", ".dockerignore")
+  ]
+  assert {name.removeprefix("**/") for name in ignored[1]} >= ignored[0] | {".git"}
+
+
 @pytest.mark.parametrize("kind", ["cpu", "cuda", "tpu"])
 class TestDocker:
   def test_what_it_installs_is_there(self, kind):
