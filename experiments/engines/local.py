@@ -11,8 +11,10 @@ import shutil
 import subprocess
 
 from experiments.engines.interface import Task
+from experiments.errors import UsageError
 
-GPU_MEMORY = 0.9  # of a GPU, for all the runs on it together
+GPU_MEMORY = 0.9  # of a GPU, for all the runs on it together, where the variable does not say
+FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +32,16 @@ class Slot:
   gpu_share: float = 1.0
 
   def environment(self) -> Mapping[str, str]:
-    """Returns the variables that keep a process to its GPUs; none where there are no GPUs."""
+    """Returns the variables that keep a process to its GPUs; none where there are no GPUs.
+
+    Raises:
+      UsageError: the share of a GPU's memory that is set here is no number.
+    """
     if not self.gpus:
       return {}
     variables = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
     if self.gpu_share < 1:
-      variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{GPU_MEMORY * self.gpu_share:.3f}"
+      variables[FRACTION] = f"{_gpu_memory() * self.gpu_share:.3f}"
     return variables
 
 
@@ -132,6 +138,15 @@ class LocalAttempt:
     """Kills it and waits for its end."""
     self.process.kill()
     self.process.wait()
+
+
+def _gpu_memory() -> float:
+  """Returns the share of a GPU's memory that all the runs on it together may take."""
+  said = os.environ.get(FRACTION, str(GPU_MEMORY))
+  try:
+    return float(said)
+  except ValueError:
+    raise UsageError(f"{FRACTION} must be a number, got {said!r}") from None
 
 
 def _deal(things: Sequence, i: int, processes: int) -> tuple:

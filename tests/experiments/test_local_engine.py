@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from experiments.engines.local import GPU_MEMORY, Slot, share_out, usable_gpus
+from experiments.engines.local import FRACTION, GPU_MEMORY, Slot, share_out, usable_gpus
+from experiments.errors import UsageError
 
 CORES = st.lists(st.integers(0, 255), min_size=1, max_size=64, unique=True)
 
@@ -41,16 +42,25 @@ def test_no_gpu_is_promised_more_memory_than_it_has(gpus, processes):
     (2, [{"CUDA_VISIBLE_DEVICES": "0,2"}, {"CUDA_VISIBLE_DEVICES": "1"}]),
     (
       4,  # the first and the last share a GPU; the others have half of theirs, too
-      [
-        {"CUDA_VISIBLE_DEVICES": name, "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{GPU_MEMORY / 2:.3f}"}
-        for name in "0120"
-      ],
+      [{"CUDA_VISIBLE_DEVICES": name, FRACTION: f"{GPU_MEMORY / 2:.3f}"} for name in "0120"],
     ),
   ],
 )
-def test_a_process_sees_its_own_gpus(processes, expected):
+def test_a_process_sees_its_own_gpus(processes, expected, monkeypatch):
+  monkeypatch.delenv(FRACTION, raising=False)
   slots = share_out(processes, cores=[0, 1], gpus=["0", "1", "2"])
   assert [slot.environment() for slot in slots] == expected
+
+
+def test_the_share_of_memory_that_is_set_is_divided(monkeypatch):
+  slots = share_out(2, cores=[0], gpus=["0"])
+  monkeypatch.setenv(FRACTION, ".40")
+  assert [slot.environment()[FRACTION] for slot in slots] == ["0.200", "0.200"]
+  (alone,) = share_out(1, cores=[0], gpus=["0"])
+  assert FRACTION not in alone.environment()  # it has the variable as it is
+  monkeypatch.setenv(FRACTION, "half")
+  with pytest.raises(UsageError, match="must be a number, got 'half'"):
+    slots[0].environment()
 
 
 def test_without_gpus_nothing_is_set():
