@@ -28,7 +28,7 @@ def make_parser() -> OptionParser:
     metavar="RUN",
     nargs="+",
     type=Path,
-    help="run directory, or a directory of runs, or of films by `evaluate --video`",
+    help="run directory, or a directory of runs; and what `evaluate` wrote, its films or --json",
   )
   parser.add_argument(
     "--out", metavar="FILE", type=Path, default=Path("report.html"), help="the page"
@@ -52,13 +52,13 @@ def make_parser() -> OptionParser:
 
 def main(arguments: Sequence[str]) -> int:
   """Writes the page; returns the exit code."""
-  from experiments.reporting.film_files import find_films
+  from experiments.reporting.beside_runs import find_evaluations, find_films
 
   options = make_parser().parse_args(arguments)
   for run in options.runs:
     if not run.exists():
       raise UsageError(f"{run} does not exist")
-    if not any(run.rglob("config.yaml")) and not find_films([run]):
+    if not (any(run.rglob("config.yaml")) or find_films([run]) or find_evaluations([run])):
       raise UsageError(f"there is no run directory in {run}: none holds a config.yaml")
   try:
     path = write_report(
@@ -89,8 +89,8 @@ def write_report(
 
   Args:
     run_directories: directories of runs, or directories that hold some; a run may be
-      queued, going on, failed or finished. Films below them are shown, and so are those
-      of a directory that holds films alone.
+      queued, going on, failed or finished. Films and evaluations of checkpoints below them
+      are shown, and so are those of a directory, or a file, that holds no run.
     output_path: the HTML file; its directory is made if needed.
     bounds: set of score bounds, one of `environments.games.BOUNDS`.
     title: heading of the page.
@@ -105,7 +105,7 @@ def write_report(
     OSError: the page cannot be written; an older one is left as it was.
   """
   # Matplotlib, rliable and pandas take two seconds to import: not for `--help`.
-  from experiments.reporting.film_files import find_films, holds_films_alone
+  from experiments.reporting.beside_runs import find_evaluations, find_films, holds_no_run
   from experiments.reporting.page import render_page
   from experiments.reporting.runs import find_run_directories, read_run
   from experiments.reporting.study import make_study
@@ -115,7 +115,7 @@ def write_report(
   if resamples < 100:
     raise ValueError(f"resamples must be at least 100, got {resamples!r}")
   paths = [Path(path) for path in run_directories]
-  directories = find_run_directories(path for path in paths if not holds_films_alone(path))
+  directories = find_run_directories(path for path in paths if not holds_no_run(path))
   if not directories:
     raise ValueError("there is no run directory to report on")
   output_path = Path(output_path)
@@ -123,6 +123,7 @@ def write_report(
   page = render_page(
     study,
     films=find_films(paths),
+    evaluations=find_evaluations(paths),
     title=title,
     relative_to=output_path.absolute().parent,
     resamples=resamples,

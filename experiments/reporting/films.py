@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from experiments.reporting.film_files import Film
+from experiments.reporting.beside_runs import Film
 from experiments.reporting.filters import needs_of
 from experiments.reporting.markup import Markup, element, figure, join, paragraph, unordered_list
 from experiments.reporting.runs import Run

@@ -20,6 +20,7 @@ _VARIANT_FIELDS = ("training.total_environment_steps",)
 _BACKBONE = "agent.backbone"  # stands for the name of a backbone that has one
 _LONGEST_LABEL = 28  # characters of settings; longer ones are numbered
 _MOST_SETTINGS = 3  # in a label
+_MOST_EXPLAINED = 8  # in what a label stands for
 
 # Dotted name of a field of a run's config -> its value.
 Settings = Mapping[str, Any]
@@ -144,7 +145,11 @@ def _full_text(variant: Settings, variants: Sequence[Settings]) -> str:
     if name.endswith(".kind") or not (own_kinds and name.startswith(own_kinds))
   ]
   shown = [name for name in shown if not _stands_for(variant, name)]
-  return _in_words(variant, {name: name.removeprefix("agent.") for name in shown})
+  shown.sort(key=lambda name: not _is_kind(name))
+  kept = shown[:_MOST_EXPLAINED] if len(shown) > _MOST_EXPLAINED + 1 else shown
+  text = _in_words(variant, {name: name.removeprefix("agent.") for name in kept})
+  more = len(shown) - len(kept)
+  return f"{text}, and {more} other settings, which the protocol lists" if more else text
 
 
 def _stands_for(variant: Settings, name: str) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.reporting import diagnostics, filters, protocol, sections
+from experiments.reporting.beside_runs import EvaluationFile, Film
 from experiments.reporting.contributions import (
   all_contributions,
   contributions_section,
   headline,
 )
 from experiments.reporting.estimates import Estimates, estimate_all
-from experiments.reporting.film_files import Film
+from experiments.reporting.evaluations import evaluations_section
 from experiments.reporting.films import films_section
 from experiments.reporting.markup import (
   Markup,
@@ -38,13 +39,20 @@ _CSS = Path(__file__).with_name("page.css")
 
 
 def render_page(
-  study: Study, *, films: Sequence[Film], title: str, relative_to: Path, resamples: int
+  study: Study,
+  *,
+  films: Sequence[Film],
+  evaluations: Sequence[EvaluationFile],
+  title: str,
+  relative_to: Path,
+  resamples: int,
 ) -> str:
   """The whole page as text.
 
   Args:
     study: all runs.
     films: of their episodes.
+    evaluations: of their checkpoints.
     title: heading of the page.
     relative_to: run directories are named relative to this one.
     resamples: bootstrap resamples of every interval.
@@ -60,6 +68,7 @@ def render_page(
     sections.levels_section(study, resamples=resamples),
     success_section(study),
     sections.efficiency_section(study),
+    evaluations_section(study, evaluations, relative_to),
     diagnostics.planning_section(study),
     films_section(study, films, relative_to),
     diagnostics.throughput_section(study),

@@ -1,7 +1,9 @@
 """The page in a real browser: no complaint, every figure drawn, filters, phone, print.
 
-Chromium is no Python package: where there is none on the PATH these tests are skipped. What
-of it can be seen without a browser is in test_report_page.py and test_report_filters.py.
+Where there is no Chromium on the PATH these tests are skipped: pip brings none that starts on
+its own. What is called after it on PyPI are drivers and downloaders, and Qt's engine, in a
+wheel of 116 MB (pyqt6-webengine-qt6 6.11.2), wants the system's nss, gbm, X11, GL and sound.
+What can be seen without a browser is tested in test_report_page.py and test_report_filters.py.
 """
 
 import re
@@ -11,11 +13,10 @@ from PIL import Image
 import pytest
 from synthetic_study import write_run, write_study
 
-from experiments.pictures.video_file import write_mp4
+from experiments.pictures.video_file import write_gif, write_mp4
 from experiments.report import write_report
 from experiments.reporting.svg import looks
 
-# Chromium was looked for on PyPI: its wheels hold drivers and downloaders, no browser.
 WHY = f"no Chromium to look at the page with: none of {', '.join(BINARIES)} is on the PATH"
 LOOK = looks(("ppg", "ppo"))
 IS_SHOWN = "(e) => e.checkVisibility() && e.getClientRects().length > 0"
@@ -38,9 +39,10 @@ def path(tmp_path_factory):
   runs = write_study(root / "runs")
   write_run(root / "runs" / "failed", seed=8, state="failed", done=0.3)
   pictures = [Image.new("RGB", (64, 48), (16 * i, 0, 255 - 16 * i)) for i in range(16)]
-  film = runs[0] / "films" / "test_sampled_environment-0_level-7.mp4"
+  film = runs[-1] / "films" / "test_sampled_environment-0_level-7.mp4"
   film.parent.mkdir()
   write_mp4(film, pictures, frames_per_second=8)
+  write_gif(film.with_suffix(".gif"), pictures, frames_per_second=8)
   return write_report([root / "runs"], root / "report.html", resamples=100)
 
 
@@ -49,6 +51,11 @@ def shown(page, selector):
   return page.run(
     f"[...document.querySelectorAll({selector!r})].filter({IS_SHOWN}).map((e) => e.textContent)"
   )
+
+
+def count(page, selector):
+  """Number of elements that match and can be seen."""
+  return len(shown(page, selector))
 
 
 def lines(page, agent):
@@ -135,11 +142,14 @@ def test_print_and_a_page_without_scripts_show_everything(browser, path):
   plain = browser.open(path, width=1200, scripts=False)
   assert shown(plain, "#filters") == []
   everything, rows = figures(plain), shown(plain, "tbody tr")
+  assert (count(plain, "video"), count(plain, ".still")) == (1, 0)
   page = browser.open(path, width=1200)
   page.click("#filters summary")
   page.click(box(page, "ppg"))
   assert len(shown(page, "tbody tr")) < len(rows)
+  assert (count(page, "video"), count(page, ".still")) == (0, 0)  # the film is one of ppg's
   page.call("Emulation.setEmulatedMedia", media="print")
+  assert (count(page, "video"), count(page, ".still")) == (0, 1)
   assert shown(page, "#filters") == []
   assert shown(page, "tbody tr") == rows
   assert figures(page) == everything

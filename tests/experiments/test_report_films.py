@@ -11,7 +11,7 @@ from experiments.options import guarded
 from experiments.pictures.video_file import write_gif, write_mp4
 from experiments.report import main, write_report
 from experiments.reporting import films
-from experiments.reporting.film_files import find_films, holds_films_alone
+from experiments.reporting.beside_runs import find_films, holds_no_run
 
 NAME = "test_sampled_environment-0_level-7"
 PICTURES = [Image.new("RGB", (64, 48), (16 * i, 0, 255 - 16 * i)) for i in range(6)]
@@ -92,8 +92,8 @@ def test_films_elsewhere_belong_to_the_run_that_their_directory_is_named_after(t
     write_run(tmp_path / "runs" / name, game=game)
   for name in ("one", "nobody"):
     write_film(tmp_path / "films" / name, kinds=[".mp4"])
-  assert holds_films_alone(tmp_path / "films")
-  assert not holds_films_alone(tmp_path / "runs")
+  assert holds_no_run(tmp_path / "films")
+  assert not holds_no_run(tmp_path / "runs")
   text = section(tmp_path, tmp_path / "runs", tmp_path / "films")
   captions = re.findall(r"<figure([^>]*)>.*?<figcaption>(.*?)</figcaption>", text)
   by_name = {"one" if "films/one" in caption else "nobody": mark for mark, caption in captions}
