@@ -47,7 +47,13 @@ def tiny(agent: str, *, turns: int, turn: int) -> ExperimentConfig:
       preset.agent.model, dynamics_blocks=0, head_channels=2, hidden=8
     )
     changes["sequences"] = dataclasses.replace(
-      preset.agent.sequences, starts=2, batch_size=8, capacity=256, min_size=128
+      preset.agent.sequences,
+      starts=2,
+      unroll_steps=2,
+      bootstrap_steps=2,
+      batch_size=8,
+      capacity=256,
+      min_size=128,
     )
   return ExperimentConfig(
     agent=dataclasses.replace(preset.agent, **changes),
@@ -90,7 +96,7 @@ def start(config: ExperimentConfig, directory: Path, *, cache: dict, count: int 
 def finish(processes: list) -> list[tuple[int, str]]:
   """Waits for the processes; returns each one's exit code and what it said."""
   try:
-    said = [each.communicate(timeout=300)[0] for each in processes]
+    said = [each.communicate(timeout=580)[0] for each in processes]
   finally:
     for each in processes:
       each.kill()

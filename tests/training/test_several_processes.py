@@ -4,6 +4,7 @@ Two real processes of the command with one CPU device each, which speak over glo
 many steps as one process alone would take are checked against one with two devices.
 """
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -14,13 +15,15 @@ from jax.experimental import multihost_utils
 import numpy as np
 import pytest
 from same_run import assert_same_run, read_arrays, read_rows
-from several import ENVIRONMENTS, finish, start, tiny
+from several import ENVIRONMENTS, SELF_SUPERVISED, finish, start, tiny
 
 from environments.factory import make_environment
 from environments.joined import JoinedEnvironment
 from experiments import runner
+from experiments.config import ExperimentConfig
 from experiments.errors import UsageError
 from experiments.run_shares import check_shares, own_share
+from replay import snapshots
 from replay.interface import Rollouts
 from training.keys import Purpose, derive_seed
 from training.processes import DisagreementError, Processes
@@ -129,9 +132,45 @@ def saved(directory: Path) -> list[int]:
   return sorted(int(path.stem) for path in found)
 
 
-def test_replay_is_split_and_the_parameters_agree(tmp_path, compile_cache):
+def prioritised(config: ExperimentConfig, **changes) -> ExperimentConfig:
+  """Draws by priorities and weighs by importance."""
+  sequences = dataclasses.replace(
+    config.agent.sequences, priority_exponent=1.0, importance_exponent=1.0
+  )
+  agent = dataclasses.replace(config.agent, sequences=sequences, **changes)
+  return dataclasses.replace(config, agent=agent)
+
+
+def priority_weights(directory: Path) -> np.ndarray:
+  """Priorities of all frames in a process's latest replay snapshot."""
+  replay = directory / "replay/model"
+  index = json.loads(max(replay.glob("*.json"), key=lambda path: int(path.stem)).read_text())
+  counters = snapshots._decode((replay / index["counters"]["file"]).read_bytes())
+  return counters["priorities/weights"]
+
+
+def test_ppgs_phases_learn_the_same_in_both(tmp_path, compile_cache):
   """Every save compares the train states, bit for bit; here two saves with learning between."""
-  config = tiny("muzero", turns=8, turn=TURN)
+  directory = tmp_path / "run"
+  running = start(tiny("ppg", turns=8, turn=TURN), directory, cache=compile_cache)
+  ended = finish(running)
+  assert [code for code, _ in ended] == [0, 0], ended
+  for each in (directory, directory / "process-1"):
+    learnt = [{name for name in row if name.endswith("/loss")} for row in read_rows(each)]
+    assert {"value/loss", "policy/loss", "auxiliary/loss"} in learnt
+  losses = [
+    [row["auxiliary/loss"] for row in read_rows(each) if "auxiliary/loss" in row]
+    for each in (directory, directory / "process-1")
+  ]
+  assert losses[0] == losses[1], "figures are of all devices"
+  assert len(losses[0]) == 4
+
+
+@pytest.mark.parametrize("agent", ["muzero", "q_learning"])
+def test_replay_is_split_and_the_parameters_agree(agent, tmp_path, compile_cache):
+  """By priorities, MuZero with keys to contrast with from the other process too."""
+  changes = {"self_supervision": SELF_SUPERVISED} if agent == "muzero" else {}
+  config = prioritised(tiny(agent, turns=8, turn=TURN), **changes)
   directory = tmp_path / "run"
   ended = finish(start(config, directory, cache=compile_cache))
   assert [code for code, _ in ended] == [0, 0], ended
@@ -143,6 +182,9 @@ def test_replay_is_split_and_the_parameters_agree(tmp_path, compile_cache):
     next((each / "replay/model").glob("frames-*")) for each in (directory, directory / "process-1")
   ]
   assert frames[0].read_bytes() != frames[1].read_bytes()
+  weights = [priority_weights(each) for each in (directory, directory / "process-1")]
+  assert all(np.min(x) < 0.1 for x in weights), "no priority was set: all were 1 at first"
+  assert not np.array_equal(*weights)
 
 
 def test_a_run_of_another_number_of_processes_is_refused(whole):

@@ -1,9 +1,8 @@
 """One update of every phase's first batch on 1, 2 and 4 devices; run in a process that has four.
 
-Prints a line of JSON: by agent, phase and number of devices, the largest difference to one
-device, and what collectives there are in the compiled program; and, on 4 devices, in that of
-what makes the batch. An agent's name with `+ssl` stands for it with all self-supervised losses,
-one with `+model` for K model steps.
+Takes an agent's name, or `muzero+ssl` for MuZero with all self-supervised losses. Prints a line
+of JSON: by phase and number of devices, the largest difference to one device, and what
+collectives there are in the compiled program; and, on 4 devices, in that of what makes the batch.
 """
 
 from collections import Counter
@@ -33,12 +32,11 @@ KEY = jax.random.key(0)
 
 def configured(name: str):
   """Returns the configuration that a name on the command line stands for."""
-  agent, *added = name.split("+")
-  config = tiny(agent, turns=8, turn=32)
-  changes = {"self_supervision": SELF_SUPERVISED} if "ssl" in added else {}
-  if "model" in added:
-    changes["model_steps"] = config.agent.sequences.unroll_steps
-  return dataclasses.replace(config, agent=dataclasses.replace(config.agent, **changes))
+  config = tiny(name.removesuffix("+ssl"), turns=8, turn=32)
+  if not name.endswith("+ssl"):
+    return config
+  agent = dataclasses.replace(config.agent, self_supervision=SELF_SUPERVISED)
+  return dataclasses.replace(config, agent=agent)
 
 
 def first_batches(config):
@@ -101,11 +99,5 @@ def compare(phase, state, record, batch) -> dict:
 
 
 if __name__ == "__main__":
-  print(
-    json.dumps(
-      {
-        name: {each[0].name: compare(*each) for each in first_batches(configured(name))}
-        for name in sys.argv[1:]
-      }
-    )
-  )
+  batches = first_batches(configured(sys.argv[1]))
+  print(json.dumps({each[0].name: compare(*each) for each in batches}))
