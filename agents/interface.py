@@ -120,6 +120,9 @@ class Agent:
     act: (policy params, observation `[B, H, W, C]` uint8, key) -> ActorOutput,
       exploring. Consumes the key.
     act_greedy: the same without exploration or noise; the key only breaks ties.
+    act_settled: the same with the exploration that is left when its schedule is over; None
+      where `act` has no schedule. Evaluations that sample use it, so that agents are not
+      told apart by how long they explore.
     postprocess: (train state, trajectory) -> (train state, record), once for
       every trajectory when it arrives. A record is a tree of `[T, B, ...]`.
     phases: run in this order, each when its source says that updates are due.
@@ -135,5 +138,11 @@ class Agent:
   postprocess: Callable[[TrainState, Trajectory], tuple[TrainState, Record]]
   phases: tuple[Phase, ...]
   rollout_length: int
+  act_settled: Callable[[PolicyParams, jax.Array, jax.Array], ActorOutput] | None = None
   reported_value: ReportedValue | None = None
   work: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+  @property
+  def policies(self) -> Mapping[str, Callable]:
+    """How evaluations act, by the policy's name; each as `act` is."""
+    return {"sampled": self.act_settled or self.act, "greedy": self.act_greedy}

@@ -97,7 +97,7 @@ def _make_player(
   plan: EvaluationPlan, policy: RestoredPolicy, num_simulations: int | None
 ) -> _Player:
   """How to act with so many simulations; None is for agents that do not plan."""
-  acts, search = {"sampled": policy.agent.act, "greedy": policy.agent.act_greedy}, None
+  acts, search = policy.agent.policies, None
   if num_simulations is not None:
     acting, search = act_with_search(
       plan.config.agent, policy.spec, search=plan.search, num_simulations=num_simulations

@@ -198,7 +198,7 @@ def _play(options: argparse.Namespace, config: ExperimentConfig, policy, *, leve
   from training.actor import CompiledAct
   from training.keys import Purpose, derive_key, derive_seed
 
-  act = {"sampled": policy.agent.act, "greedy": policy.agent.act_greedy}[options.policy]
+  act = policy.agent.policies[options.policy]
   environment = make_environment(
     config.environment.game,
     levels=level_set.levels,

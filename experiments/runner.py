@@ -213,7 +213,7 @@ def build_loop(
     total_environment_steps=config.training.total_environment_steps,
   )
   mesh, own_mesh = make_mesh(), make_own_mesh()
-  acts = {"sampled": agent.act, "greedy": agent.act_greedy}
+  acts = agent.policies
   return Loop(
     agent,
     actor=Actor(environment, CompiledAct(agent.act, own_mesh), rollout_length=agent.rollout_length),

@@ -4,6 +4,8 @@ Which one is built follows from the config's type alone. Flattening, dense
 layers and heads belong to the networks that use a backbone.
 """
 
+from types import MappingProxyType
+
 import flax.linen as nn
 from flax.typing import Initializer
 import jax
@@ -33,24 +35,31 @@ def scale_frames(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
   return frames.astype(dtype) / jnp.asarray(255, dtype)
 
 
-def centre_frames(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
-  """Maps bytes to [-1, 1], the middle grey to 0.
+def standardise_frames(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """Gives every frame mean 0 and deviation 1, over positions and channels together.
 
-  Inputs that are all positive have a large part in common. While targets hardly differ
-  (sparse rewards, values that start at 0), Adam's steps of equal size blow that part up until
-  latents hardly tell frames apart; results/muzero_leaper has the measurement.
+  Inputs with one sign have a large part in common. While targets hardly differ (sparse
+  rewards, values that start at 0), Adam's steps of equal size blow that part up until latents
+  hardly tell frames apart; results/muzero_leaper has the measurement.
 
   Args:
     frames: `[B, H, W, C]` uint8.
     dtype: of the result.
 
   Returns:
-    `[B, H, W, C]`, 2 frames / 255 - 1.
+    `[B, H, W, C]`; zeros for a frame of one value.
 
   Raises:
     TypeError: the frames are not uint8.
   """
-  return 2 * scale_frames(frames, dtype) - 1
+  # In float32: the square of a mean near 1 leaves bfloat16 two digits of a small variance.
+  x = jax.nn.standardize(scale_frames(frames, jnp.dtype("float32")), axis=(1, 2, 3))
+  return x.astype(dtype)
+
+
+FRAME_SCALING = MappingProxyType(
+  {"standardised": standardise_frames, "unit_interval": scale_frames}
+)
 
 
 class PreActivationBlock(nn.Module):
@@ -90,7 +99,7 @@ class PreActivationBlock(nn.Module):
 class ResNet(nn.Module):
   """ResNet-v2 (He et al. 2016b) with LayerNorm behind a strided stem.
 
-  Frames are centred. Between two stem convolutions stand a LayerNorm and a relu. The last block's
+  Between two stem convolutions stand a LayerNorm and a relu. The last block's
   sum is un-normalised, as in every pre-activation network, so a LayerNorm and a
   relu close the backbone.
 
@@ -106,7 +115,7 @@ class ResNet(nn.Module):
   def __call__(self, frames: jax.Array) -> jax.Array:
     """Maps `[B, H, W, C]` uint8 to `[B, h, w, D]`; raises TypeError unless uint8."""
     dtype = jnp.dtype(self.config.compute_dtype)
-    x = centre_frames(frames, dtype)
+    x = FRAME_SCALING[self.config.frame_scaling](frames, dtype)
     stem = zip(
       self.config.stem_kernels, self.config.stem_strides, self.config.stem_channels, strict=True
     )

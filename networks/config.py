@@ -8,6 +8,7 @@ import dataclasses
 from types import MappingProxyType
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
+FRAME_SCALINGS = ("standardised", "unit_interval")
 DTYPE_BYTES = MappingProxyType({"float32": 4, "bfloat16": 2})
 
 
@@ -45,18 +46,21 @@ class ResNetConfig:
     stem_channels: width of every stem convolution; the last is the width D of
       the residual blocks and of the latent.
     blocks: residual blocks of two 3x3 convolutions at the final resolution.
+    frame_scaling: `standardised` gives every frame mean 0 and deviation 1,
+      `unit_interval` divides its bytes by 255.
     compute_dtype: `float32` or `bfloat16`; parameters stay float32.
 
   Raises:
     ValueError: a tuple is empty or holds something else than positive
       integers, the three differ in length, `blocks` is not a non-negative
-      integer, or `compute_dtype` is unknown.
+      integer, or `frame_scaling` or `compute_dtype` is unknown.
   """
 
   stem_kernels: tuple[int, ...] = (8, 4)
   stem_strides: tuple[int, ...] = (4, 2)
   stem_channels: tuple[int, ...] = (32, 32)
   blocks: int = 2
+  frame_scaling: str = "standardised"
   compute_dtype: str = "float32"
 
   def __post_init__(self):
@@ -70,6 +74,11 @@ class ResNetConfig:
           f"({len(self.stem_kernels)}), got {values!r}"
         )
     _require_integer("ResNetConfig", "blocks", self.blocks, at_least=0)
+    if self.frame_scaling not in FRAME_SCALINGS:
+      allowed = ", ".join(FRAME_SCALINGS)
+      raise ValueError(
+        f"ResNetConfig.frame_scaling must be one of {allowed}, got {self.frame_scaling!r}"
+      )
     _require_compute_dtype("ResNetConfig", self.compute_dtype)
 
   @property

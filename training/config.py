@@ -41,7 +41,8 @@ class EvaluationConfig:
     num_environments: environments that play side by side.
     episodes_per_environment: the quota during training.
     final_episodes_per_environment: the quota of the last evaluation.
-    policy: act as in training (sampled) or without exploration (greedy).
+    policy: act as in training (sampled), but with the exploration that is left when its schedule
+      is over (Q-learning's final epsilon), or without exploration (greedy).
   """
 
   every: int = 1_000_000

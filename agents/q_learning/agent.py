@@ -96,7 +96,12 @@ def make_q_learning(
     policy_params=lambda state: ActingParams(
       state.params, exploration_epsilon(state.environment_steps, config)
     ),
-    act=lambda acting, observation, key: _explore(values, acting, observation, key),
+    act=lambda acting, observation, key: _explore(
+      values, acting, observation, key, epsilon=acting.epsilon
+    ),
+    act_settled=lambda acting, observation, key: _explore(
+      values, acting, observation, key, epsilon=config.exploration.final_epsilon
+    ),
     act_greedy=lambda acting, observation, key: _exploit(values, acting, observation),
     postprocess=_store,
     phases=(phase,),
@@ -151,11 +156,13 @@ def _exploit(values: ActionValues, acting: ActingParams, observation) -> ActorOu
   return ActorOutput(jnp.argmax(q, axis=-1).astype(jnp.int32), {"value": jnp.max(q, axis=-1)})
 
 
-def _explore(values: ActionValues, acting: ActingParams, observation, key) -> ActorOutput:
+def _explore(
+  values: ActionValues, acting: ActingParams, observation, key, *, epsilon: jax.Array | float
+) -> ActorOutput:
   greedy = _exploit(values, acting, observation)
   choice_key, action_key = jax.random.split(key)
   shape = greedy.action.shape
-  explores = jax.random.uniform(choice_key, shape) < acting.epsilon
+  explores = jax.random.uniform(choice_key, shape) < epsilon
   uniform = jax.random.randint(action_key, shape, 0, values.network.num_actions, jnp.int32)
   return greedy._replace(action=jnp.where(explores, uniform, greedy.action))
 

@@ -133,6 +133,9 @@ def test_acting_takes_the_best_action_value(monkeypatch):
     action = np.asarray(act(acting, frames, KEY).action)
     other = np.mean(action != np.asarray(greedy.action))
     np.testing.assert_allclose(other, epsilon * 2 / 3, atol=0.05)  # 5 standard errors
+    action = np.asarray(jax.jit(agent.policies["sampled"])(acting, frames, KEY).action)
+    other = np.mean(action != np.asarray(greedy.action))
+    np.testing.assert_allclose(other, 0.25 * 2 / 3, atol=0.04)  # at every step
 
 
 def test_priorities_are_told_only_where_replay_asks_for_them(monkeypatch):

@@ -29,6 +29,13 @@ def unit_interval(frames, dtype):
   return frames.astype(dtype) / 255
 
 
+def zero_mean_unit_deviation(frames):
+  """Every frame by itself, with the variance's own formula and jax.nn's epsilon of 1e-5."""
+  x = frames.astype("float32") / 255
+  deviation = x - jax.numpy.mean(x, (1, 2, 3), keepdims=True)
+  return deviation / jax.numpy.sqrt(jax.numpy.mean(deviation**2, (1, 2, 3), keepdims=True) + 1e-5)
+
+
 class FullPreActivation(hk.Module):
   """He et al. 2016b, figure 4e, with LayerNorm: two (norm, relu, conv), added to the input."""
 
@@ -61,7 +68,7 @@ class ResNetV2(hk.Module):
 
   def __call__(self, frames):
     first, *others = self.stem
-    x = first(frames.astype(self.dtype) / 127.5 - 1)
+    x = first(zero_mean_unit_deviation(frames).astype(self.dtype))
     for norm, conv in zip(self.stem_norms, others, strict=True):
       x = conv(jax.nn.relu(norm(x)))
     return jax.nn.relu(self.last_norm(hk.Sequential(self.blocks)(x)))

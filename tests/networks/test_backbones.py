@@ -1,5 +1,7 @@
 """Backbones against hand-written numpy, and what every backbone promises."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,12 +101,17 @@ def test_block_is_pre_activation_with_layer_norm_over_channels():
   np.testing.assert_allclose(jax.jit(block.apply)(params, x), expected, atol=1e-5)
 
 
+def numpy_standardised(x):
+  x = np.asarray(x, np.float64) / 255
+  return np.stack([(each - each.mean()) / np.sqrt(each.var() + 1e-5) for each in x])
+
+
 def test_resnet_against_numpy():
   x = frames(2, 13, 16, 3)
   backbone = make_backbone(TINY["resnet"])
   params = random_params(backbone, x)
   p = params["params"]
-  y = numpy_conv(np.asarray(x, np.float64) / 127.5 - 1, p["stem_conv_0"], stride=2)
+  y = numpy_conv(numpy_standardised(x), p["stem_conv_0"], stride=2)
   y = numpy_conv(relu(numpy_norm(y, p["stem_norm_1"])), p["stem_conv_1"], stride=2)
   expected = relu(numpy_norm(numpy_block(y, p["block_0"]), p["final_norm"]))
   assert expected.shape == (2, 4, 4, 6)
@@ -217,6 +224,23 @@ def test_entries_of_a_batch_are_independent(name):
 def test_bytes_are_scaled_once():
   scaled = scale_frames(jnp.asarray([0, 51, 255], jnp.uint8).reshape(1, 1, 3, 1), jnp.float32)
   np.testing.assert_allclose(scaled[0, 0, :, 0], [0, 0.2, 1])
+
+
+def test_brightness_and_contrast_of_a_whole_frame_are_no_matter():
+  """Frames that differ by factor and offset only give one latent; in [0, 1] they do not."""
+  dark = np.random.default_rng(0).integers(0, 100, (1, 16, 16, 3), dtype=np.uint8)
+  both = np.concatenate([dark, 2 * dark + 40])
+  for scaling, same in (("standardised", True), ("unit_interval", False)):
+    backbone = make_backbone(dataclasses.replace(TINY["resnet"], frame_scaling=scaling))
+    latent = backbone.apply(random_params(backbone, both), both)
+    assert np.allclose(latent[0], latent[1], atol=1e-2) == same
+
+
+def test_a_frame_of_one_value_is_zeros():
+  backbone = make_backbone(TINY["resnet"])
+  white = np.full((1, 16, 16, 3), 255, np.uint8)
+  params = random_params(backbone, white)
+  np.testing.assert_allclose(backbone.apply(params, white), backbone.apply(params, 0 * white))
 
 
 @pytest.mark.parametrize("name", TINY)
