@@ -54,7 +54,7 @@ def films_section(study: Study, films: Sequence[Film], relative_to: Path) -> Sec
   )
   content: list[object] = [note]
   if shown:
-    content.append(element("div", *shown, class_="panels"))
+    content.append(element("div", *shown, class_="panels films"))
   if left_out:
     content += [paragraph("Not part of this page:"), unordered_list(left_out)]
   return heading, anchor, content
