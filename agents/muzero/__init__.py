@@ -11,4 +11,5 @@ Settings as collected in SCIENCE.md. What differs here, and why:
 | past an episode's end | absorbing, policy loss masked | the same | |
 | Q rescaling epsilon | 1e-8 (mctx) | .01 | with 1e-8 noise of equal Q values becomes a near-deterministic target |
 | temperature schedule | visit counts, annealed | Gumbel sampling (scale 1) | the search itself explores |
+| noise at the root | Dirichlet, pUCT only | also for Gumbel search, by config, when acting | a prior that is sharp too early leaves Gumbel sampling nothing to explore |
 """

@@ -19,6 +19,10 @@ def _require_at_least(field: str, value: object, minimum: int) -> None:
   )
 
 
+def _require_fraction(field: str, value: float) -> None:
+  require(0 <= value <= 1, field, value, "between 0 and 1")
+
+
 @dataclasses.dataclass(frozen=True)
 class GumbelSearchConfig:
   """Gumbel MuZero's search (Danihelka et al. 2022).
@@ -30,6 +34,8 @@ class GumbelSearchConfig:
       acting uses 0.
     value_scale: c_scale of sigma(q) = (c_visit + max_b N(b)) c_scale q.
     visit_offset: c_visit of the same.
+    dirichlet_fraction: share of noise in the root's prior when acting; 0 as published.
+    dirichlet_alpha: of that noise.
     rescale_epsilon: least range of the Q values that are rescaled to [0, 1].
   """
 
@@ -38,6 +44,8 @@ class GumbelSearchConfig:
   gumbel_scale: float = 1.0
   value_scale: float = 0.1
   visit_offset: float = 50.0
+  dirichlet_fraction: float = 0.0
+  dirichlet_alpha: float = 0.3
   rescale_epsilon: float = 0.01
 
   def __post_init__(self):
@@ -46,9 +54,10 @@ class GumbelSearchConfig:
     for name in ("gumbel_scale", "value_scale", "visit_offset"):
       value = getattr(self, name)
       require(value >= 0, f"agent.search.{name}", value, "at least 0")
-    require(
-      self.rescale_epsilon > 0, "agent.search.rescale_epsilon", self.rescale_epsilon, "above 0"
-    )
+    _require_fraction("agent.search.dirichlet_fraction", self.dirichlet_fraction)
+    for name in ("dirichlet_alpha", "rescale_epsilon"):
+      value = getattr(self, name)
+      require(value > 0, f"agent.search.{name}", value, "above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +84,7 @@ class PUCTSearchConfig:
 
   def __post_init__(self):
     _require_at_least("agent.search.num_simulations", self.num_simulations, 1)
-    fraction = self.dirichlet_fraction
-    require(0 <= fraction <= 1, "agent.search.dirichlet_fraction", fraction, "between 0 and 1")
+    _require_fraction("agent.search.dirichlet_fraction", self.dirichlet_fraction)
     for name in ("pb_c_init", "pb_c_base", "dirichlet_alpha", "temperature", "rescale_epsilon"):
       value = getattr(self, name)
       require(value > 0, f"agent.search.{name}", value, "above 0")

@@ -78,14 +78,14 @@ def search_exploring(
 def search_for_targets(
   model: PlanningModel, params, latent: jax.Array, key: jax.Array, *, config: SearchConfig
 ) -> SearchResult:
-  """Searches as reanalyse does: as `search_exploring`, but pUCT without Dirichlet noise.
+  """Searches as reanalyse does: as `search_exploring`, but without Dirichlet noise.
 
   Gumbel noise only chooses which actions are looked at; the improved policy weighs them
   by the prior, noise-free.
   """
-  if isinstance(config, GumbelSearchConfig):
-    return _gumbel(model, params, latent, key, config=config)
   quiet = dataclasses.replace(config, dirichlet_fraction=0.0)
+  if isinstance(config, GumbelSearchConfig):
+    return _gumbel(model, params, latent, key, config=quiet)
   return _puct(model, params, latent, key, config=quiet)
 
 
@@ -94,7 +94,7 @@ def search_greedily(
 ) -> SearchResult:
   """Searches without noise and takes the best action; the key only breaks ties."""
   if isinstance(config, GumbelSearchConfig):
-    quiet = dataclasses.replace(config, gumbel_scale=0.0)
+    quiet = dataclasses.replace(config, gumbel_scale=0.0, dirichlet_fraction=0.0)
     return _gumbel(model, params, latent, key, config=quiet)
   quiet = dataclasses.replace(config, dirichlet_fraction=0.0)
   result = _puct(model, params, latent, key, config=quiet)
@@ -125,11 +125,14 @@ def most_likely_prior(model: PlanningModel, params, latent: jax.Array) -> Search
 
 
 def _gumbel(model, params, latent, key, *, config: GumbelSearchConfig) -> SearchResult:
-  root = model.root(params, latent)
+  root = searched = model.root(params, latent)
+  if config.dirichlet_fraction:  # without noise the key is used as without the option
+    key, noise_key = jax.random.split(key)
+    searched = root.replace(prior_logits=_noisy(root.prior_logits, noise_key, config=config))
   output = mctx.gumbel_muzero_policy(
     params,
     key,
-    root,
+    searched,
     model.recurrent,
     num_simulations=config.num_simulations,
     max_num_considered_actions=config.max_considered_actions,
@@ -142,6 +145,18 @@ def _gumbel(model, params, latent, key, *, config: GumbelSearchConfig) -> Search
     ),
   )
   return _result(output, root)
+
+
+def _noisy(logits: jax.Array, key: jax.Array, *, config: GumbelSearchConfig) -> jax.Array:
+  """Mixes Dirichlet noise into a prior, logits `[B, A]` to logits `[B, A]`.
+
+  (1 - f) softmax(logits) + f noise   (Silver et al. 2017, of AlphaGo Zero's root)
+  """
+  count, width = logits.shape
+  noise = jax.random.dirichlet(key, jnp.full(width, config.dirichlet_alpha), (count,))
+  fraction = config.dirichlet_fraction
+  prior = jnp.log1p(-fraction) + jax.nn.log_softmax(logits)  # finite unless fraction is 1
+  return jnp.logaddexp(prior, jnp.log(fraction) + jnp.log(noise))
 
 
 def _puct(model, params, latent, key, *, config: PUCTSearchConfig) -> SearchResult:

@@ -175,6 +175,23 @@ def test_greedy_search_has_no_noise(name):
   assert len({tuple(np.asarray(result.action).tolist()) for result in exploring}) > 1
 
 
+@pytest.mark.parametrize("fraction", [0.25, 1.0])
+def test_dirichlet_noise_at_the_root_of_gumbel_search(fraction):
+  """Equal arms are drawn from the prior; Dirichlet noise has mean 1 / 4 whatever its alpha."""
+  prior = np.array([0.94, 0.03, 0.02, 0.01])
+  mdp = bandit([0.5] * 4, logits=np.log(prior))
+  published = GumbelSearchConfig(num_simulations=4, max_considered_actions=4)
+  noisy = dataclasses.replace(published, dirichlet_fraction=fraction, dirichlet_alpha=0.1)
+  states = [0] * 20_000
+  for config, expected in ((published, prior), (noisy, (1 - fraction) * prior + fraction / 4)):
+    drawn = np.asarray(run(search_exploring, config, mdp, states).action)
+    frequency = np.bincount(drawn, minlength=4) / len(states)
+    np.testing.assert_allclose(frequency, expected, atol=0.015)  # 4 standard errors
+  for search in (search_for_targets, search_greedily):
+    without, found = (run(search, config, mdp, [0] * 5) for config in (published, noisy))
+    jax.tree.map(np.testing.assert_array_equal, found, without)
+
+
 @pytest.mark.parametrize("name", SEARCHES)
 def test_search_of_a_batch_is_that_of_its_entries(name):
   """Nothing leaks across batch entries; without noise a search has no randomness to share."""
