@@ -88,9 +88,14 @@ def differences(a: ExperimentConfig, b: ExperimentConfig) -> list[str]:
   flat_a, flat_b = flatten(to_mapping(a)), flatten(to_mapping(b))
   return [
     f"{name}: {flat_a.get(name, 'absent')!r}, {flat_b.get(name, 'absent')!r}"
-    for name in {**flat_a, **flat_b}
-    if flat_a.get(name, ...) != flat_b.get(name, ...)
+    for name in differing_fields(a, b)
   ]
+
+
+def differing_fields(a: ExperimentConfig, b: ExperimentConfig) -> list[str]:
+  """Returns the dotted paths of the fields in which two configs differ, or that one lacks."""
+  flat_a, flat_b = flatten(to_mapping(a)), flatten(to_mapping(b))
+  return [name for name in {**flat_a, **flat_b} if flat_a.get(name, ...) != flat_b.get(name, ...)]
 
 
 def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

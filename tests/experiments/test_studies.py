@@ -303,3 +303,21 @@ def test_the_default_comparison_differs_from_the_base_in_no_field():
   allowed = tuple(prefix for prefixes in TOUCHED.values() for prefix in prefixes)
   assert names
   assert all(name.startswith(allowed) for name in names)
+
+
+FIELD = ["--agent.sequences.batch_size", "64"]  # one of those that the change batch-size sets
+
+
+def test_a_field_that_agents_are_compared_for_is_left_to_the_study():
+  arguments = ["compare", "--study", "dqn-ladder", "--preset", "smoke", "--plan", *FIELD]
+  with pytest.raises(UsageError, match=r"--agent.sequences.batch_size belongs to .*'batch-size'"):
+    run_command(arguments)
+
+
+@pytest.mark.parametrize(
+  "others", [["--agent.discount", "0.99"], [*FIELD, "--agents", "dqn", "dqn+network"]]
+)
+def test_other_fields_and_agents_are_free(others, capsys):
+  arguments = ["compare", "--study", "dqn-ladder", "--preset", "smoke", "--plan", *others]
+  assert run_command(arguments) == 0
+  assert "environment steps" in capsys.readouterr().out
