@@ -52,9 +52,9 @@ def standardise_frames(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
   Raises:
     TypeError: the frames are not uint8.
   """
-  # In float32: the square of a mean near 1 leaves bfloat16 two digits of a small variance.
-  x = jax.nn.standardize(scale_frames(frames, jnp.dtype("float32")), axis=(1, 2, 3))
-  return x.astype(dtype)
+  # At least in float32: a small variance next to a large mean has no digits in bfloat16.
+  wide = jnp.promote_types(dtype, jnp.float32)
+  return jax.nn.standardize(scale_frames(frames, wide), axis=(1, 2, 3)).astype(dtype)
 
 
 FRAME_SCALING = MappingProxyType(

@@ -29,11 +29,12 @@ def unit_interval(frames, dtype):
   return frames.astype(dtype) / 255
 
 
-def zero_mean_unit_deviation(frames):
+def zero_mean_unit_deviation(frames, dtype):
   """Every frame by itself, with the variance's own formula and jax.nn's epsilon of 1e-5."""
-  x = frames.astype("float32") / 255
+  x = frames.astype("float64" if dtype == "float64" else "float32") / 255
   deviation = x - jax.numpy.mean(x, (1, 2, 3), keepdims=True)
-  return deviation / jax.numpy.sqrt(jax.numpy.mean(deviation**2, (1, 2, 3), keepdims=True) + 1e-5)
+  variance = jax.numpy.mean(deviation**2, (1, 2, 3), keepdims=True)
+  return (deviation / jax.numpy.sqrt(variance + 1e-5)).astype(dtype)
 
 
 class FullPreActivation(hk.Module):
@@ -68,7 +69,7 @@ class ResNetV2(hk.Module):
 
   def __call__(self, frames):
     first, *others = self.stem
-    x = first(zero_mean_unit_deviation(frames).astype(self.dtype))
+    x = first(zero_mean_unit_deviation(frames, self.dtype))
     for norm, conv in zip(self.stem_norms, others, strict=True):
       x = conv(jax.nn.relu(norm(x)))
     return jax.nn.relu(self.last_norm(hk.Sequential(self.blocks)(x)))
