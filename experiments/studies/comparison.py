@@ -44,7 +44,7 @@ def laptop() -> Study:
 
   Source: the agents' `laptop` presets, shortened to fit.
   Command: procplan compare --preset laptop
-  Cost: at most 20 minutes on two cores.
+  Cost: 15 minutes on two quiet cores, one of them for the set-up of `make compare` (measured).
   Expected: returns on training levels clearly above those of the untrained policy.
   """
   return Study(
