@@ -102,15 +102,20 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-  try:
-    # Asked first: numpy takes whatever is no archive for a pickle.
-    archive = np.load(path, allow_pickle=False) if zipfile.is_zipfile(path) else None
-  except _DAMAGE as error:
-    raise UsageError(f"cannot read {path}: {_words(error)}") from None
-  if archive is None:
-    raise UsageError(f"{path} is no .npz file" if path.is_file() else f"there is no file {path}")
-  with archive:
-    yield archive
+  with contextlib.ExitStack() as stack:
+    try:
+      # Opened here: where an archive is damaged, numpy leaves the file it opened to the collector.
+      file = stack.enter_context(path.open("rb"))
+      is_archive = zipfile.is_zipfile(file)  # numpy takes whatever is none for a pickle
+      file.seek(0)
+      archive = np.load(file, allow_pickle=False) if is_archive else None
+    except (FileNotFoundError, IsADirectoryError):
+      raise UsageError(f"there is no file {path}") from None
+    except _DAMAGE as error:
+      raise UsageError(f"cannot read {path}: {_words(error)}") from None
+    if archive is None:
+      raise UsageError(f"{path} is no .npz file")
+    yield stack.enter_context(archive)
 
 
 def _words(error: BaseException) -> str:

@@ -318,7 +318,11 @@ def test_a_finished_run_is_not_run_again(case, finished, capsys):
 
 
 def catch_ppo(config):
-  """About 40 s on one core; with this seed above .9 from 100,000 steps on."""
+  """About 40 s on one core; above .9 from 120,000 steps on, with seeds 0 and 1.
+
+  With Procgen's entropy weight of .01 the policy is sharp (entropy .15) before it has seen which
+  side pays, and ends between .3 and 1 by seed and rounding.
+  """
   agent = dataclasses.replace(
     config.agent,
     backbone=ResNetConfig(stem_kernels=(4,), stem_strides=(4,), stem_channels=(32,), blocks=0),
@@ -328,6 +332,7 @@ def catch_ppo(config):
     num_minibatches=4,
     gradient_chunk=0,
     discount=0.95,
+    entropy_coefficient=0.05,
     optimizer=OptimizerConfig(learning_rate=1e-3),
   )
   return with_budget(config, agent, num_environments=32, steps=160_000)
@@ -349,6 +354,7 @@ def catch_ppg(config):
     auxiliary_minibatches=16,
     gradient_chunk=0,
     discount=0.95,
+    entropy_coefficient=0.03,  # with .01 and two devices it ended at -.2, with one at 1
     optimizer=dataclasses.replace(auxiliary, learning_rate=2e-3, max_gradient_norm=0.5),
     auxiliary_optimizer=auxiliary,
   )
