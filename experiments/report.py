@@ -33,6 +33,12 @@ def make_parser() -> OptionParser:
   parser.add_argument(
     "--out", metavar="FILE", type=Path, default=Path("report.html"), help="the page"
   )
+  parser.add_argument(
+    "--figure",
+    metavar="FILE",
+    type=Path,
+    help="also write the learning curves as one .svg file, for a paper or a README",
+  )
   parser.add_argument("--title", default=TITLE, help="heading of the page")
   parser.add_argument(
     "--bounds",
@@ -60,6 +66,8 @@ def main(arguments: Sequence[str]) -> int:
       raise UsageError(f"{run} does not exist")
     if not (any(run.rglob("config.yaml")) or find_films([run]) or find_evaluations([run])):
       raise UsageError(f"there is no run directory in {run}: none holds a config.yaml")
+  if options.figure is not None and options.figure.suffix != ".svg":
+    raise UsageError(f"--figure must end in .svg, got {options.figure}")
   try:
     path = write_report(
       options.runs,
@@ -67,6 +75,7 @@ def main(arguments: Sequence[str]) -> int:
       bounds=options.bounds,
       title=options.title,
       resamples=options.resamples,
+      figure_path=options.figure,
     )
   except OSError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -74,6 +83,8 @@ def main(arguments: Sequence[str]) -> int:
   except ValueError as error:
     raise UsageError(str(error)) from error
   print(path)
+  if options.figure is not None:
+    print(options.figure)
   return 0
 
 
@@ -84,6 +95,7 @@ def write_report(
   bounds: str = "train-procgen",
   title: str = TITLE,
   resamples: int = DEFAULT_RESAMPLES,
+  figure_path: Path | None = None,
 ) -> Path:
   """Writes the page, replacing an older one as a whole.
 
@@ -96,12 +108,14 @@ def write_report(
     title: heading of the page.
     resamples: bootstrap resamples of every interval: few while runs go on,
       `HEADLINE_RESAMPLES` for numbers that are quoted.
+    figure_path: also write the learning curves alone, as SVG.
 
   Returns:
     The path of the page.
 
   Raises:
-    ValueError: no run directory, unknown bounds, or fewer than 100 resamples.
+    ValueError: no run directory, unknown bounds, fewer than 100 resamples, or a figure of
+      runs that have no return yet.
     OSError: the page cannot be written; an older one is left as it was.
   """
   # Matplotlib, rliable and pandas take two seconds to import: not for `--help`.
@@ -128,6 +142,10 @@ def write_report(
     relative_to=output_path.absolute().parent,
     resamples=resamples,
   )
+  if figure_path is not None:
+    from experiments.reporting.figure_file import draw_figure
+
+    _replace(figure_path, draw_figure(study, resamples=resamples))
   _replace(output_path, page)
   return output_path
 

@@ -17,7 +17,7 @@ from experiments.reporting.series import (
   training_series,
 )
 from experiments.reporting.study import SPLITS, Cell, Study
-from experiments.reporting.svg import INK, PAPER, Look, drawing, inline, looks, marked
+from experiments.reporting.svg import DASHED, INK, PAPER, Look, drawing, inline, looks, marked
 from experiments.reporting.wording import score_in_words, slug, steps_in_words
 
 PANEL = (3.7, 2.7)  # inches
@@ -40,20 +40,28 @@ def learning_panel(study: Study, levels: str, game: str, *, axis: str) -> Markup
   Returns:
     None where there is nothing to draw yet.
   """
-  look = looks(study.agents)
-  cells = study.cells_of(levels=levels, game=game)
   with drawing(*PANEL) as (figure, axes):
-    for cell in cells:
-      with marked(axes, needs(study, agents=[cell.agent])):
-        _draw_cell(axes, cell, look[cell.agent], axis=axis)
-    if not axes.lines:
+    unit = draw_learning(axes, study, levels, game, axis=axis)
+    if unit is None:
       return None
-    if axis == "environment_steps":
-      _draw_published(axes, study, levels, game)
-    unit = format_axis(axes, axis)
-    axes.set(title=f"{game}, {levels}", xlabel=unit, ylabel="mean episode return")
+    cells = study.cells_of(levels=levels, game=game)
     label = f"Mean episode return against {unit}, {game}, {levels}. {scores_in_words(cells)}"
     return inline(figure, identifier=slug("curve", levels, game, axis), label=label)
+
+
+def draw_learning(axes: Axes, study: Study, levels: str, game: str, *, axis: str) -> str | None:
+  """Draws what `learning_panel` shows into axes; returns the unit of x, None without data."""
+  look = looks(study.agents)
+  for cell in study.cells_of(levels=levels, game=game):
+    with marked(axes, needs(study, agents=[cell.agent])):
+      _draw_cell(axes, cell, look[cell.agent], axis=axis)
+  if not axes.lines:
+    return None
+  if axis == "environment_steps":
+    _draw_published(axes, study, levels, game)
+  unit = format_axis(axes, axis)
+  axes.set(title=f"{game}, {levels}", xlabel=unit, ylabel="mean episode return")
+  return unit
 
 
 def _draw_cell(axes: Axes, cell: Cell, look: Look, *, axis: str) -> None:
@@ -65,7 +73,7 @@ def _draw_cell(axes: Axes, cell: Cell, look: Look, *, axis: str) -> None:
   style = {"color": look.colour, "marker": look.marker, "markersize": 4, "linewidth": 1.8}
   _draw(axes, training, color=look.colour, linewidth=1.8)
   _draw(axes, mean_series(train), **{**style, "linestyle": "none" if len(training) else "-"})
-  _draw(axes, mean_series(test), **style, linestyle=(0, (3, 1.5)), markerfacecolor=PAPER)
+  _draw(axes, mean_series(test), **style, linestyle=DASHED, markerfacecolor=PAPER)
 
 
 def _draw_run(axes: Axes, run: Run, cell: Cell, *, look: Look, axis: str) -> None:
@@ -76,7 +84,7 @@ def _draw_run(axes: Axes, run: Run, cell: Cell, *, look: Look, axis: str) -> Non
   if not is_alone:
     thin_style = {"color": look.colour, "linewidth": 0.7, "alpha": 0.55}
     _draw(axes, training, **thin_style)
-    _draw(axes, test, **thin_style, linestyle=(0, (3, 1.5)))
+    _draw(axes, test, **thin_style, linestyle=DASHED)
   ends = training if len(training) else test
   if run.state == "failed" and len(ends):
     axes.plot(ends.x[-1:], ends.y[-1:], color=look.colour, marker="x", markersize=7, linestyle="")

@@ -3,7 +3,12 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 
-from experiments.reporting.aggregates import Aggregate, aggregate_scores
+from experiments.reporting.aggregates import (
+  Aggregate,
+  AggregateCurve,
+  aggregate_curve,
+  aggregate_scores,
+)
 from experiments.reporting.statistics import Estimate, aggregate, probability_of_improvement
 from experiments.reporting.study import SPLITS, Study
 
@@ -46,6 +51,18 @@ def estimate_all(study: Study, *, resamples: int) -> Estimates:
       p = probability_of_improvement(scores.matrices[a], scores.matrices[b], resamples=resamples)
       improvements[levels, a, b] = p
   return Estimates(aggregates, estimates, improvements, resamples)
+
+
+def aggregate_curves(
+  study: Study, numbers: Estimates, levels: str
+) -> dict[tuple[str, str], AggregateCurve]:
+  """(agent, split) -> curve over all games of a level distribution, where there is one."""
+  return {
+    (agent, split): aggregate_curve(study, agent, scores, resamples=numbers.resamples)
+    for (name, split), scores in numbers.aggregates.items()
+    if name == levels
+    for agent in scores.matrices
+  }
 
 
 def _pairs(agents: Sequence[str]) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from experiments.reporting.markup import Markup
 from experiments.reporting.statistics import Estimate, performance_profile
 from experiments.reporting.study import Cell, Study
 from experiments.reporting.svg import (
+  DASHED,
   INK,
   PALETTE,
   PAPER,
@@ -25,7 +26,6 @@ from experiments.reporting.svg import (
 )
 from experiments.reporting.wording import score_in_words, slug
 
-_DASHED = (0, (3, 1.5))
 _ROW_HEIGHT = 0.24  # inches
 
 
@@ -40,16 +40,29 @@ def aggregate_curve_panel(
     curves: (agent, split) -> curve.
     axis: `environment_steps` or `seconds`.
   """
-  look = looks(study.agents)
   with drawing(*PANEL) as (figure, axes):
-    for (agent, split), curve in curves.items():
-      with marked(axes, needs(study, agents=[agent])):
-        x = curve.along(axis)
-        _draw_band(axes, x, curve.estimates, look[agent], is_test=split == "test")
-    unit = format_axis(axes, axis)
-    axes.set(title=f"IQM over games, {levels}", xlabel=unit, ylabel="normalised score")
+    unit = draw_aggregate(axes, study, levels, curves, axis=axis)
     label = f"Interquartile mean of the normalised score against {unit}, {levels}."
     return inline(figure, identifier=slug("iqm", levels, axis), label=label)
+
+
+def draw_aggregate(
+  axes: Axes,
+  study: Study,
+  levels: str,
+  curves: Mapping[tuple[str, str], AggregateCurve],
+  *,
+  axis: str,
+) -> str:
+  """Draws what `aggregate_curve_panel` shows into axes; returns the unit of x."""
+  look = looks(study.agents)
+  for (agent, split), curve in curves.items():
+    with marked(axes, needs(study, agents=[agent])):
+      x = curve.along(axis)
+      _draw_band(axes, x, curve.estimates, look[agent], is_test=split == "test")
+  unit = format_axis(axes, axis)
+  axes.set(title=f"IQM over games, {levels}", xlabel=unit, ylabel="normalised score")
+  return unit
 
 
 def _draw_band(
@@ -62,7 +75,7 @@ def _draw_band(
     marker=look.marker,
     markersize=4,
     linewidth=1.8,
-    linestyle=_DASHED if is_test else "-",
+    linestyle=DASHED if is_test else "-",
     markerfacecolor=PAPER if is_test else look.colour,
   )
   if estimates and all(estimate.interval for estimate in estimates):

@@ -9,9 +9,9 @@ import math
 from pathlib import Path
 
 from experiments.reporting import figures, protocol, tables
-from experiments.reporting.aggregates import aggregate_curve, common_levels_scores
+from experiments.reporting.aggregates import common_levels_scores
 from experiments.reporting.curves import learning_panel, published_in_panel, scores_caption
-from experiments.reporting.estimates import Estimates
+from experiments.reporting.estimates import Estimates, aggregate_curves
 from experiments.reporting.filters import needs, needs_of
 from experiments.reporting.legends import legend
 from experiments.reporting.markup import Markup, element, figure, paragraph
@@ -100,11 +100,7 @@ def _aggregate_panels(study: Study, numbers: Estimates, levels: str) -> list[Mar
   bands = "; shaded: 95 % intervals" if max(runs) > 1 else "; one run a game, no interval"
   steps = sorted({each.environment_steps for each in mine.values()})
   at = list_in_words([steps_in_words(step) for step in steps])
-  curves = {
-    (agent, split): aggregate_curve(study, agent, each, resamples=numbers.resamples)
-    for split, each in mine.items()
-    for agent in each.matrices
-  }
+  curves = aggregate_curves(study, numbers, levels)
   panels = []
   for axis, how in _AXES.items():
     if all(math.isfinite(x) for curve in curves.values() for x in curve.along(axis)):

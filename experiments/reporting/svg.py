@@ -27,8 +27,9 @@ MARKERS = ("o", "s", "^", "D", "v")
 _INK, _GRID, _PAPER = "#010203", "#010204", "#010205"
 _FONT = "DejaVu Sans"
 _NEEDS = "needs:"  # begins the ids of what filters hide
+DASHED = (0, (3, 1.5))  # of lines that say: full distribution
 
-_STYLE = {
+STYLE = {
   "svg.fonttype": "none",
   "font.family": _FONT,
   "font.size": 9,
@@ -76,7 +77,7 @@ def looks(agents: Sequence[str]) -> dict[str, Look]:
 @contextlib.contextmanager
 def drawing(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
   """A figure of `width` by `height` inches with one set of axes, in the page's style."""
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     yield figure, figure.add_subplot()
@@ -108,7 +109,7 @@ def inline(figure: Figure, *, identifier: str, label: str) -> Markup:
   """
   buffer = io.StringIO()
   metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-  with matplotlib.rc_context({**_STYLE, "svg.hashsalt": identifier}):
+  with matplotlib.rc_context({**STYLE, "svg.hashsalt": identifier}):
     figure.savefig(buffer, format="svg", metadata=metadata)
   text = buffer.getvalue()
   text = text[text.index("<svg") :]
@@ -126,6 +127,17 @@ def inline(figure: Figure, *, identifier: str, label: str) -> Markup:
   title = html.escape(label)
   head = f'<svg {view_box} role="img" aria-label="{title}"><title>{title}</title>'
   return Markup(head + body.strip())
+
+
+def on_white(figure: Figure) -> str:
+  """SVG of a figure made in `STYLE`, as a file: dark ink on white paper, letters as outlines."""
+  buffer = io.StringIO()
+  with matplotlib.rc_context({**STYLE, "svg.fonttype": "path", "svg.hashsalt": "procplan"}):
+    figure.savefig(buffer, format="svg", facecolor=PAPER, metadata={"Date": None})
+  text = re.sub(rf' id="{_NEEDS}[^"]*"', "", buffer.getvalue())
+  for stand_in, colour in ((_INK, "#222222"), (_GRID, "#dddddd"), (_PAPER, "#ffffff")):
+    text = text.replace(stand_in, colour)
+  return text
 
 
 def _short(attribute: re.Match[str]) -> str:
