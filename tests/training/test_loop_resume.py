@@ -283,6 +283,19 @@ def test_missing_rows_are_told(catch_reference, tmp_path, capfd):
   assert "rows are missing" in error
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.jsonl"])
+def test_damaged_rows_are_told(catch_reference, tmp_path, capfd, name):
+  directory = shutil.copytree(catch_reference, tmp_path / "run")
+  (directory / "result.json").unlink()
+  damaged = bytearray((directory / name).read_bytes())
+  damaged[len(damaged) // 2] ^= 1
+  (directory / name).write_bytes(bytes(damaged))
+  assert run_here(tiny("catch"), directory) == 1
+  assert f"{directory / name} is damaged" in one_line(capfd)
+  assert (directory / name).read_bytes() == bytes(damaged)
+  assert steps_of(directory) == steps_of(catch_reference)
+
+
 def test_damage_to_all_checkpoints_is_told_and_nothing_is_begun_anew(
   catch_reference, tmp_path, capfd
 ):
