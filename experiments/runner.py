@@ -152,8 +152,8 @@ def _train(
     stack=stack,
     processes=processes,
   )
-  if checkpoints.steps():
-    loop.restore()
+  if checkpoints.steps() or processes.any(metrics.had_checkpoint()):
+    loop.restore()  # also where none of them is left: it says so, and nothing is begun anew
   else:
     checkpoints.drop_after(0)
     metrics.restore_state({"metrics": 0, "episodes": 0})
@@ -183,11 +183,11 @@ def _train(
 def _checkpoints(
   directory: Path, processes: Processes, *, keep: int
 ) -> Checkpoints | SharedCheckpoints:
-  first = directory / "checkpoints"
+  all_of_them = [Processes(index, processes.count) for index in range(processes.count)]
+  folders = [own_directory(directory, each) / "checkpoints" for each in all_of_them]
   if processes.count == 1:
-    return Checkpoints(first, keep=keep)
-  own = own_directory(directory, processes) / "checkpoints"
-  return SharedCheckpoints(own, keep=keep, processes=processes, first=first)
+    return Checkpoints(folders[0], keep=keep)
+  return SharedCheckpoints(folders, keep=keep, processes=processes)
 
 
 def build_loop(

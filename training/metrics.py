@@ -19,7 +19,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from training.episodes import Episode
-from training.json_file import write_json
+from training.json_file import read_json, write_json
 
 _PIECE = 2**20  # bytes read at a time
 
@@ -148,6 +148,10 @@ class MetricsWriter:
     """Says in status.json how the run stands."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     write_json(self._directory / "status.json", {"state": state, "updated": now, **row})
+
+  def had_checkpoint(self) -> bool:
+    """Whether status.json, as it is on disk, tells of a checkpoint."""
+    return read_json(self._directory / "status.json").get("last_checkpoint") is not None
 
   def save_state(self) -> dict[str, Any]:
     """Returns how long the files are, and the checksums of what is in them."""

@@ -309,6 +309,30 @@ def test_damage_to_all_checkpoints_is_told_and_nothing_is_begun_anew(
   assert (directory / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize("lost", ["checkpoints", "checkpoints/steps", "checkpoints/manifests"])
+def test_checkpoints_that_are_gone_are_told_and_nothing_is_begun_anew(
+  tmp_path, monkeypatch, capfd, lost
+):
+  """Struck right after the first: what the run says of itself must tell of it already."""
+
+  def kill():
+    raise Killed
+
+  directory = tmp_path / "run"
+  with monkeypatch.context() as context:
+    strike_before(context, "_learn", 5, kill)
+    with pytest.raises(Killed):
+      run_here(tiny("catch"), directory)
+  shutil.rmtree(directory / lost)
+  before = (directory / "metrics.jsonl").read_bytes()
+  capfd.readouterr()
+  for _ in range(2):
+    assert run_here(tiny("catch"), directory) == 1
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert f"no usable checkpoint in {directory / 'checkpoints'} (none is left in it" in last
+  assert (directory / "metrics.jsonl").read_bytes() == before
+
+
 def test_a_directory_of_another_configuration_is_refused(catch_reference, capfd):
   before = sorted((path, path.stat().st_mtime_ns) for path in catch_reference.rglob("*.*"))
   config = dataclasses.replace(tiny("catch"), seed=7)
