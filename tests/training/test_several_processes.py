@@ -127,6 +127,25 @@ def test_what_is_stopped_and_killed_continues_as_if_nothing_had_been(
   assert listing(directory)["train_state"] == listing(whole)["train_state"]
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_where_one_is_stopped_at_once_the_others_end_too(which, tmp_path, compile_cache):
+  """By a second Ctrl-C: it does not wait for the others, which cannot go on without it."""
+  config, directory = tiny("ppo", turns=TURNS, turn=TURN), tmp_path / "run"
+  moments = {which: "SIGINT,SIGINT:turn:6"}
+  ended = finish(start(config, directory, cache=compile_cache, moments=moments))
+  code, said = ended[which]
+  assert code == 130, ended
+  assert said.splitlines()[-1] == "stopped at once; the last checkpoint stays"
+  assert saved(directory) == [4 * TURN]
+  own = directory if which == 0 else directory / "process-1"
+  assert json.loads((own / "status.json").read_text())["state"] == "interrupted"
+  code, said = ended[1 - which]
+  # JAX aborts a process that loses the first one, unless a step that fails comes before.
+  assert code == 1 or (code == -signal.SIGABRT and which == 0), ended
+  if code == 1:
+    assert "error: another process of the run has ended or is out of reach" in said
+
+
 @pytest.mark.parametrize("place", ["checkpoints", "process-1/checkpoints"])
 def test_a_process_whose_checkpoints_are_gone_is_told_and_nothing_is_begun_anew(
   whole, tmp_path, compile_cache, place
