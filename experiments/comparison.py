@@ -9,18 +9,18 @@ import contextlib
 import dataclasses
 import fcntl
 from pathlib import Path
-import signal
 import time
 
 from rich.console import Console
 
 from experiments.engines.interface import Engine
-from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
+from experiments.errors import EXIT_FAILED, UsageError
 from experiments.live_report import LiveReport
-from experiments.processes import ELSEWHERE, FAILED, FINISHED, RUNNING, ProcessPool
+from experiments.processes import ELSEWHERE, FAILED, FINISHED, RUNNING, ProcessPool, Stopping
 from experiments.progress import Progress, ProgressReader, make_display
 from experiments.run_list import write_run_list
 from experiments.run_task import check_config, make_task
+from experiments.stop_requests import StopSignals, exit_code_of
 from experiments.studies.study import RunSpec
 
 GRACE_SECONDS = 120.0  # from a signal to the kill: a run ends its present turn and saves
@@ -48,7 +48,7 @@ def compare(runs: Sequence[RunSpec], directory: Path, *, engine: Engine) -> int:
     stack.callback(pool.close)
     report = LiveReport([directory / run.name for run in runs], directory / "report.html")
     stack.callback(report.close)
-    stop = stack.enter_context(_StopSignals())
+    stop = stack.enter_context(StopSignals())
     return _Comparison(runs, directory, pool, report).run(stop)
 
 
@@ -67,7 +67,7 @@ class _Comparison:
     self._next_read = 0.0
     self._display = make_display(Console())
 
-  def run(self, stop: "_StopSignals") -> int:
+  def run(self, stop: StopSignals) -> int:
     """Goes on until everything has ended; returns the exit code."""
     try:
       self._loop(stop)
@@ -77,7 +77,7 @@ class _Comparison:
       self._display.close(self._pool.jobs, self._progress)
     self._say(said)
     if stop.number is not None:
-      return EXIT_PREEMPTED if stop.number == signal.SIGTERM else EXIT_INTERRUPTED
+      return exit_code_of(stop.number)
     failed = sum(job.state == FAILED for job in self._pool.jobs)
     if failed:
       self._say(
@@ -85,19 +85,11 @@ class _Comparison:
       )
     return EXIT_FAILED if failed else 0
 
-  def _loop(self, stop: "_StopSignals") -> None:
-    deadline = None
+  def _loop(self, stop: StopSignals) -> None:
+    stopping = Stopping(self._pool, stop, seconds=GRACE_SECONDS)
     while self._pool.is_active():
-      for number in stop.take():
-        deadline = deadline or time.monotonic() + GRACE_SECONDS
-        self._pool.stop(number)
-        self._say(
-          f"{signal.Signals(number).name}: waiting for the runs to save and stop, "
-          f"at most {GRACE_SECONDS:.0f} s"
-        )
-      if deadline and time.monotonic() > deadline:
-        self._say(f"not stopped within {GRACE_SECONDS:.0f} s: killed; the last checkpoint stays")
-        self._pool.close()
+      for said in stopping.advance():
+        self._say(said)
       self._turn()
       time.sleep(POLL_SECONDS)
 
@@ -127,38 +119,6 @@ class _Comparison:
   def _say(self, text: str | None) -> None:
     if text:
       self._display.say(text)
-
-
-class _StopSignals:
-  """Takes SIGINT and SIGTERM while it is entered.
-
-  Attributes:
-    number: the first signal that came, or None.
-  """
-
-  def __init__(self):
-    self.number: int | None = None
-    self._new: list[int] = []
-    self._previous: dict[int, object] = {}
-
-  def take(self) -> list[int]:
-    """Returns the signals that came since the last call."""
-    new, self._new = self._new, []
-    return new
-
-  def __enter__(self) -> "_StopSignals":
-    for number in (signal.SIGINT, signal.SIGTERM):
-      self._previous[number] = signal.signal(number, self._handle)
-    return self
-
-  def __exit__(self, *unused) -> None:
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-  def _handle(self, number: int, frame) -> None:
-    del frame
-    self.number = self.number or number
-    self._new.append(number)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ that is going on can be evaluated too. A replay is not needed.
 
 import argparse
 from collections.abc import Iterator, Sequence
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +27,28 @@ def main(arguments: Sequence[str]) -> int:
   plans = [make_plan(directory, options) for directory in find_run_directories(options.runs)]
   check_together(plans)
   from experiments import evaluation_output  # here: JAX, rich
+  from experiments.evaluation_processes import Stopped
+  from experiments.stop_requests import exit_code_of
   from training.checkpoint import CheckpointError
 
   results: list[dict[str, Any]] = []
   try:
-    for result in _evaluate(plans, options):
-      results.append(result)
-      evaluation_output.print_run(result)
-      _save(results, options, command=arguments)
+    with contextlib.closing(_evaluate(plans, options)) as evaluated:
+      for result in evaluated:
+        results.append(result)
+        evaluation_output.print_run(result)
+        _save(results, options, command=arguments)
   except CheckpointError as error:
     raise UsageError(" ".join(str(error).split())) from error
   except OSError as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_FAILED
+  except Stopped as stopped:
+    print(
+      f"{stopped}: {len(results)} of {len(plans)} evaluations were complete and are written",
+      file=sys.stderr,
+    )
+    return exit_code_of(stopped.number)
   except KeyboardInterrupt:
     print("stopped; the evaluations that were complete are written", file=sys.stderr)
     return EXIT_INTERRUPTED

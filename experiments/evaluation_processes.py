@@ -2,19 +2,24 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-import concurrent.futures
+import contextlib
 import json
 import os
 from pathlib import Path
-import queue
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 from typing import Any
 
-from experiments.engines.local import Slot, share_out, usable_gpus
+from experiments.engines.interface import Task
+from experiments.engines.local import LocalEngine, share_out, usable_gpus
 from experiments.errors import EXIT_USAGE, UsageError
+from experiments.processes import ENDED, FINISHED, INTERRUPTED, Job, ProcessPool, Stopping
+from experiments.stop_requests import StopSignals
 
+GRACE_SECONDS = 10.0  # from a signal to the kill: an evaluation has nothing to save
+POLL_SECONDS = 0.1
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]  # `python -m experiments.evaluate` works there
 
 # Options of one run's evaluation: the others are the files of all runs together.
@@ -32,6 +37,14 @@ _PASSED_ON = (
 _PASSED_ON_LISTS = ("levels", "simulations")
 
 
+class Stopped(Exception):
+  """A signal came, of this `number`; no evaluation plays any more."""
+
+  def __init__(self, number: int):
+    super().__init__(f"stopped by {signal.Signals(number).name}")
+    self.number = number
+
+
 def evaluate_side_by_side(
   directories: Sequence[Path], options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
@@ -44,24 +57,31 @@ def evaluate_side_by_side(
   Raises:
     UsageError: an evaluation was refused, in its own words.
     OSError: an evaluation failed; with the end of what it printed.
+    Stopped: by SIGTERM or Ctrl-C; the results that were there have been yielded.
   """
   count = min(options.processes, len(directories))
-  slots: queue.SimpleQueue[Slot] = queue.SimpleQueue()
-  for slot in share_out(count, cores=sorted(os.sched_getaffinity(0)), gpus=usable_gpus()):
-    slots.put(slot)
-  with (
-    tempfile.TemporaryDirectory(prefix="procplan_evaluate_") as folder,
-    concurrent.futures.ThreadPoolExecutor(count) as pool,
-  ):
-    futures = [
-      pool.submit(_evaluate_one, directory, options, Path(folder) / f"{i}.json", slots=slots)
+  slots = share_out(count, cores=sorted(os.sched_getaffinity(0)), gpus=usable_gpus())
+  with contextlib.ExitStack() as stack:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procplan_evaluate_")))
+    signals = stack.enter_context(StopSignals())
+    tasks = [
+      _make_task(directory, options, folder / f"{i}.json")
       for i, directory in enumerate(directories)
     ]
-    try:
-      for future in futures:
-        yield future.result()
-    finally:
-      pool.shutdown(cancel_futures=True)
+    # Not tried again: it saves nothing to go on from, and what killed it is to be told.
+    pool = ProcessPool(tasks, engine=LocalEngine(slots), max_retries=0)
+    stack.callback(pool.close)
+    stopping = Stopping(pool, signals, seconds=GRACE_SECONDS)
+    for job, directory in zip(pool.jobs, directories, strict=True):
+      while job.state not in ENDED:
+        for said in stopping.advance():
+          print(said, file=sys.stderr, flush=True)
+        if not pool.advance():
+          time.sleep(POLL_SECONDS)
+      if job.state != INTERRUPTED:
+        yield _result_of(job, directory)
+    if signals.number is not None:
+      raise Stopped(signals.number)
 
 
 def child_arguments(directory: Path, options: argparse.Namespace, path: Path) -> list[str]:
@@ -79,29 +99,35 @@ def child_arguments(directory: Path, options: argparse.Namespace, path: Path) ->
   return [*arguments, "--json", str(path)]
 
 
-def _evaluate_one(
-  directory: Path, options: argparse.Namespace, path: Path, *, slots: queue.SimpleQueue
-) -> dict[str, Any]:
-  """Runs one evaluation as a process on the cores of a free slot."""
-  slot = slots.get()
-  try:
-    os.sched_setaffinity(0, slot.cores)  # of this thread, and of what it starts
-    done = subprocess.run(
-      [sys.executable, "-m", "experiments.evaluate", *child_arguments(directory, options, path)],
-      cwd=PACKAGE_ROOT,
-      env={**os.environ, **slot.environment()},
-      stdin=subprocess.DEVNULL,
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-  finally:
-    slots.put(slot)
-  lines = done.stderr.splitlines()
-  if done.returncode == EXIT_USAGE and lines:
+def _make_task(directory: Path, options: argparse.Namespace, path: Path) -> Task:
+  """Returns the evaluation of one run as a process; its log has what it says on stderr."""
+  program = ("sh", "-c", 'exec "$0" "$@" > /dev/null', sys.executable)
+  arguments = child_arguments(directory, options, path)
+  return Task(
+    name=str(directory),
+    command=(*program, "-m", "experiments.evaluate", *arguments),
+    directory=PACKAGE_ROOT,
+    environment={},
+    log=path.with_suffix(".txt"),
+    prepare=lambda: None,
+    is_finished=path.exists,
+    is_elsewhere=lambda: False,
+    progress=lambda: 0,
+  )
+
+
+def _result_of(job: Job, directory: Path) -> dict[str, Any]:
+  """Returns the result of an evaluation that has ended, and passes on what it said.
+
+  Raises:
+    UsageError, OSError: as in `evaluate_side_by_side`.
+  """
+  said = job.task.log.read_bytes()[job.log_start :] if job.task.log.exists() else b""
+  lines = said.decode(errors="replace").splitlines()
+  if job.code == EXIT_USAGE and lines:
     raise UsageError(lines[-1].removeprefix("error: "))
-  if done.returncode != 0:
-    raise OSError(f"the evaluation of {directory} failed: {' | '.join(lines[-5:])}")
+  if job.state != FINISHED:
+    raise OSError(f"the evaluation of {directory} failed, {job.detail}: {' | '.join(lines[-5:])}")
   print("\n".join(lines), file=sys.stderr, flush=True)
-  (result,) = json.loads(path.read_text())["runs"]
+  (result,) = json.loads(job.task.log.with_suffix(".json").read_text())["runs"]
   return {**result, "run": str(directory)}

@@ -13,9 +13,11 @@ import os
 from pathlib import Path
 import shlex
 import signal
+import time
 
 from experiments.engines.interface import Attempt, Engine, Task
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
+from experiments.stop_requests import StopSignals
 
 MAX_RETRIES = 3  # in a row, without progress in between
 LOG_TAIL_LINES = 20
@@ -42,6 +44,7 @@ class Job:
     saved: progress at the last such start.
     log_start: size of the log when the present attempt began, bytes.
     attempt: while running.
+    code: exit code of the latest attempt, -N where signal N ended it; None before its end.
   """
 
   task: Task
@@ -51,6 +54,7 @@ class Job:
   saved: int = -1
   log_start: int = 0
   attempt: Attempt | None = None
+  code: int | None = None
 
   def log_tail(self) -> list[str]:
     """Returns the last lines that the latest attempt printed."""
@@ -60,9 +64,10 @@ class Job:
 class ProcessPool:
   """Runs tasks, as many at a time as the engine has room for."""
 
-  def __init__(self, tasks: Sequence[Task], *, engine: Engine):
+  def __init__(self, tasks: Sequence[Task], *, engine: Engine, max_retries: int = MAX_RETRIES):
     self.jobs = [Job(task) for task in tasks]
     self._engine = engine
+    self._max_retries = max_retries
     self._stopping = False
 
   def is_active(self) -> bool:
@@ -127,7 +132,7 @@ class ProcessPool:
     if code is None:
       before, job.detail = job.detail, _running(job)
       return job.detail != before
-    job.attempt = None
+    job.attempt, job.code = None, code
     if code == 0 and job.task.is_finished():
       job.state, job.detail = FINISHED, ""
     elif self._stopping and (code < 0 or code in (EXIT_PREEMPTED, EXIT_INTERRUPTED)):
@@ -144,12 +149,44 @@ class ProcessPool:
     saved = job.task.progress()
     job.retries = 1 if saved > job.saved else job.retries + 1
     job.saved = max(job.saved, saved)
-    if job.retries > MAX_RETRIES:
-      job.state = FAILED
-      job.detail = f"{ending}, for the {job.retries}th time without progress"
-    else:
+    if job.retries <= self._max_retries:
       job.state = WAITING
-      job.detail = f"{ending}; retry {job.retries}, at most {MAX_RETRIES} without progress"
+      job.detail = f"{ending}; retry {job.retries}, at most {self._max_retries} without progress"
+    else:
+      job.state, job.detail = FAILED, ending
+      if self._max_retries:
+        job.detail += f", for the {job.retries}th time without progress"
+
+
+class Stopping:
+  """Passes signals on to a pool's processes, and kills what has not ended in time."""
+
+  def __init__(self, pool: ProcessPool, signals: StopSignals, *, seconds: float):
+    """Begins with none.
+
+    Args:
+      pool: of the processes.
+      signals: that come.
+      seconds: from the first signal to the kill.
+    """
+    self._pool = pool
+    self._signals = signals
+    self._seconds = seconds
+    self._deadline: float | None = None
+
+  def advance(self) -> list[str]:
+    """Does what is due; returns a line on everything that was done."""
+    said = []
+    for number in self._signals.take():
+      self._deadline = self._deadline or time.monotonic() + self._seconds
+      self._pool.stop(number)
+      said.append(
+        f"{signal.Signals(number).name}: waiting for all to stop, at most {self._seconds:.0f} s"
+      )
+    if self._deadline and time.monotonic() > self._deadline:
+      self._pool.close()
+      said.append(f"not stopped within {self._seconds:.0f} s: killed; what was saved stays")
+    return said
 
 
 def log_tail(path: Path, lines: int, *, start: int = 0) -> list[str]:

@@ -8,13 +8,13 @@ import dataclasses
 import json
 from pathlib import Path
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from experiments.processes import ELSEWHERE, FINISHED, RUNNING, WAITING, Job
+from training.json_file import read_json
 
 LINE_SECONDS = 30.0  # between two plain lines of a run
 TABLE_SECONDS = 1.0  # between two refreshes of the table
@@ -92,15 +92,6 @@ class ProgressReader:
       self.evaluations += 1
       if row.get("split") == "test":
         self._test_return = row.get("episode_return")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-  """Returns a file's object; an empty one if there is none that can be read."""
-  try:
-    content = json.loads(path.read_text())
-  except (OSError, ValueError):
-    return {}
-  return content if isinstance(content, dict) else {}
 
 
 class PlainDisplay:

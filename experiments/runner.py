@@ -60,13 +60,14 @@ def run(
 
   Returns:
     The exit code: 0 finished, 75 stopped by SIGTERM, 130 by Ctrl-C; both saved, unless a
-    second Ctrl-C did not wait for it.
+    second Ctrl-C did not wait for it. Of several processes all return the same.
 
   Raises:
     UsageError: the directory belongs to another configuration or process, a batch does
       not divide over the devices, or the run does not fit in memory.
     NonFiniteError, CheckpointError: as in the loop.
     OSError: a file could not be written.
+    KeyboardInterrupt: a second Ctrl-C in this one of several processes.
   """
   plan, room = plan_here(config)
   check_process_count(directory, processes)
@@ -152,8 +153,8 @@ def _train(
     stack=stack,
     processes=processes,
   )
-  if checkpoints.steps():
-    loop.restore()
+  if checkpoints.steps() or processes.any(metrics.had_checkpoint()):
+    loop.restore()  # also where none of them is left: it says so, and nothing is begun anew
   else:
     checkpoints.drop_after(0)
     metrics.restore_state({"metrics": 0, "episodes": 0})
@@ -168,6 +169,8 @@ def _train(
     return EXIT_PREEMPTED if preempted else EXIT_INTERRUPTED
   except KeyboardInterrupt:
     loop.write_status("interrupted")
+    if processes.count > 1:
+      raise  # the others do not know of it
     print("stopped at once; the last checkpoint stays", file=sys.stderr)
     return EXIT_INTERRUPTED
   except (NonFiniteError, CheckpointError, OSError) as error:
@@ -183,11 +186,11 @@ def _train(
 def _checkpoints(
   directory: Path, processes: Processes, *, keep: int
 ) -> Checkpoints | SharedCheckpoints:
-  first = directory / "checkpoints"
+  all_of_them = [Processes(index, processes.count) for index in range(processes.count)]
+  folders = [own_directory(directory, each) / "checkpoints" for each in all_of_them]
   if processes.count == 1:
-    return Checkpoints(first, keep=keep)
-  own = own_directory(directory, processes) / "checkpoints"
-  return SharedCheckpoints(own, keep=keep, processes=processes, first=first)
+    return Checkpoints(folders[0], keep=keep)
+  return SharedCheckpoints(folders, keep=keep, processes=processes)
 
 
 def build_loop(

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 
-from experiments.errors import EXIT_FAILED, EXIT_USAGE, UsageError
+from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -17,8 +17,9 @@ def run_together(run: Callable[[], int]) -> int:
     run: returns an exit code; 1 and 2 say that this process has failed.
 
   Returns:
-    The exit code. A process that fails ends here at once: it would wait at the exit for
-    the others, which wait for it. They end with an error of their own.
+    The exit code, of an end that all have agreed on. A process that fails, or that Ctrl-C
+    stops at once, ends here: it would wait at the exit for the others, which wait for it.
+    They end with an error of their own.
 
   Raises:
     UsageError: the processes do not find one another.
@@ -26,8 +27,10 @@ def run_together(run: Callable[[], int]) -> int:
   import jax  # here, because it is slow
 
   _join()
+  agreed = False
   try:
     code = run()
+    agreed = code not in (EXIT_FAILED, EXIT_USAGE)
   except UsageError as error:
     print(f"error: {error}", file=sys.stderr)
     code = EXIT_USAGE
@@ -39,10 +42,13 @@ def run_together(run: Callable[[], int]) -> int:
       file=sys.stderr,
     )
     code = EXIT_FAILED
+  except KeyboardInterrupt:
+    print("stopped at once; the last checkpoint stays", file=sys.stderr)
+    code = EXIT_INTERRUPTED
   except Exception:
     traceback.print_exc()
     code = EXIT_FAILED
-  if code in (EXIT_FAILED, EXIT_USAGE):
+  if not agreed:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

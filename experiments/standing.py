@@ -5,9 +5,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments.progress import Progress, ProgressReader, read_json
+from experiments.progress import Progress, ProgressReader
 from experiments.run_list import read_run_list
 from experiments.run_task import is_locked
+from training.json_file import read_json
 
 FAILED = "failed"
 STOPPED = "stopped"

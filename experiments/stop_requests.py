@@ -1,10 +1,12 @@
-"""Signals that ask a run to save and stop."""
+"""Signals that ask a run, or a pool of processes, to stop."""
 
 from collections.abc import Iterator
 import contextlib
 import dataclasses
 import os
 import signal
+
+from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
 
 
 @dataclasses.dataclass
@@ -38,3 +40,40 @@ def stop_requests() -> Iterator[StopRequests]:
     for number, handler in previous.items():
       # None: what handled it before, such as the preemption service of JAX, is not Python's.
       signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+class StopSignals:
+  """Takes SIGINT and SIGTERM while it is entered.
+
+  Attributes:
+    number: the first signal that came, or None.
+  """
+
+  def __init__(self):
+    self.number: int | None = None
+    self._new: list[int] = []
+    self._previous: dict[int, object] = {}
+
+  def take(self) -> list[int]:
+    """Returns the signals that came since the last call."""
+    new, self._new = self._new, []
+    return new
+
+  def __enter__(self) -> "StopSignals":
+    for number in (signal.SIGINT, signal.SIGTERM):
+      self._previous[number] = signal.signal(number, self._handle)
+    return self
+
+  def __exit__(self, *unused) -> None:
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  def _handle(self, number: int, frame) -> None:
+    del frame
+    self.number = self.number or number
+    self._new.append(number)
+
+
+def exit_code_of(number: int) -> int:
+  """Returns the exit code of a command that signal `number` has stopped."""
+  return EXIT_PREEMPTED if number == signal.SIGTERM else EXIT_INTERRUPTED

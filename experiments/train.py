@@ -52,9 +52,13 @@ def main(arguments: Sequence[str]) -> int:
   if options.resume == "never" and (directory / "config.yaml").exists():
     raise UsageError(f"--resume never, but {directory} holds a run already")
   command = ["procplan", "train", *arguments]
-  if options.distributed:
-    return run_together(lambda: train(config, directory, command=command))
-  return train(config, directory, command=command)
+  try:
+    if options.distributed:
+      return run_together(lambda: train(config, directory, command=command))
+    return train(config, directory, command=command)
+  except KeyboardInterrupt:
+    print(f"error: {directory}: stopped at once; the last checkpoint stays", file=sys.stderr)
+    return EXIT_FAILED
 
 
 def show_plan(config: ExperimentConfig, *, calibrate: bool) -> int:
@@ -96,8 +100,6 @@ def train(config: ExperimentConfig, directory: Path, *, command: Sequence[str]) 
   except OSError as error:
     free = shutil.disk_usage(directory.parent if not directory.exists() else directory).free
     print(f"error: {directory}: {error} ({free / 2**20:.0f} MiB free)", file=sys.stderr)
-  except KeyboardInterrupt:
-    print(f"error: {directory}: stopped at once; the last checkpoint stays", file=sys.stderr)
   return EXIT_FAILED
 
 

@@ -23,6 +23,7 @@ from training.json_file import write_json
 from training.processes import this_process_alone
 
 _SPACE_FOR_FILES = 512 * 2**10  # a hundred small files, of a block each
+_NONE_LEFT = "none is left in it: put one back, or begin anew in another directory"
 
 logger = logging.getLogger(__name__)
 
@@ -236,7 +237,7 @@ class Checkpoints:
         return candidate, self._read(candidate, train_state)
       logger.warning("checkpoint %d is not used: %s", candidate, problem)
       problems.append(f"{candidate}: {problem}")
-    found = "; ".join(problems) if problems else "none was found"
+    found = "; ".join(problems) if problems else _NONE_LEFT
     raise CheckpointError(f"no usable checkpoint in {self._directory} ({found})")
 
   def drop_after(self, step: int) -> None:

@@ -12,3 +12,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
   temporary = path.with_name(path.name + ".partial")
   temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
   os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+  """Returns a file's object; an empty one if there is none that can be read."""
+  try:
+    content = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  return content if isinstance(content, dict) else {}

@@ -70,6 +70,7 @@ class Loop:
       agent, actor=actor, learner=learner, sources=sources, key=self._key, processes=processes
     )
     self.counters = Counters(draws=[0] * len(agent.phases))
+    self._last_checkpoint: int | None = None  # environment steps
 
   def run(self, *, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Trains to the end.
@@ -100,6 +101,7 @@ class Loop:
       every = self._training.checkpoint_every
       if stop or finished or _passed(before, counters.environment_steps, every):
         self.save()
+        self._write_running(row)  # at once: it is what tells that there was a checkpoint
       if stop:
         raise Interrupted(f"stopped at {counters.environment_steps} environment steps, saved")
     return self._result()
@@ -126,6 +128,7 @@ class Loop:
         _save_beside(store, source, step)
     counters = {**dataclasses.asdict(self.counters), "files": self._metrics.save_state()}
     self._checkpoints.save(step, Snapshot(self._learner.state, host, counters))
+    self._last_checkpoint = step
     for store in filter(None, self._snapshots):
       store.prune(str(kept) for kept in self._checkpoints.steps())
 
@@ -159,6 +162,7 @@ class Loop:
       raise CheckpointError(f"the run cannot continue from step {step}: {error}") from error
     self._learner.place_state(snapshot.train_state)
     self.counters = Counters(**counters)
+    self._last_checkpoint = step
     self._checkpoints.drop_after(step)
 
   def _stored_sources(self) -> Iterable[tuple[Phase, Source, SnapshotStore | None]]:
@@ -181,6 +185,9 @@ class Loop:
       row["memory/resident_bytes"] = resident
     self._metrics.write_episodes(episodes, environment_steps=steps)
     self._metrics.write("training", row, environment_steps=steps, seconds=counters.seconds)
+    self._write_running(row)
+
+  def _write_running(self, row: Mapping[str, Any]) -> None:
     self.write_status("running", steps_per_second=row["speed/steps_per_second"])
 
   def write_status(self, state: str, **details: Any) -> None:
@@ -194,6 +201,7 @@ class Loop:
       "seconds": round(counters.seconds, 1),
       "seconds_left": round(remaining / speed, 1) if speed else None,
       "episode_return": counters.recent_means()[0],
+      "last_checkpoint": self._last_checkpoint,
       **details,
     }
     self._metrics.write_status(state, status)

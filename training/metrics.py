@@ -12,25 +12,35 @@ import os
 from pathlib import Path
 import time
 from typing import Any
+import zlib
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from training.episodes import Episode
-from training.json_file import write_json
+from training.json_file import read_json, write_json
+
+_PIECE = 2**20  # bytes read at a time
 
 
 class JsonLines:
-  """A file of one JSON object a line, that can be cut back to a checkpoint."""
+  """A file of one JSON object a line, that can be cut back to a checkpoint.
+
+  Attributes:
+    checksum: CRC-32 of all that has been written, carried along with every row.
+  """
 
   def __init__(self, path: Path):
     self._file = path.open("ab")
+    self.checksum = _checksum(path, self._file.tell())
 
   def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
     """Appends rows, and hands them to the operating system together."""
     for row in rows:
-      self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+      line = json.dumps(row, allow_nan=False).encode() + b"\n"
+      self._file.write(line)
+      self.checksum = zlib.crc32(line, self.checksum)
     self._file.flush()
 
   def position(self) -> int:
@@ -39,20 +49,34 @@ class JsonLines:
     os.fsync(self._file.fileno())
     return self._file.tell()
 
-  def check(self, position: int) -> None:
-    """Raises ValueError if the file is shorter than `position`: rows are missing."""
+  def check(self, position: int, checksum: int | None) -> None:
+    """Compares what stands before `position` with what a checkpoint was made at.
+
+    Args:
+      position: length at the checkpoint, bytes.
+      checksum: of these bytes; None compares the length alone.
+
+    Raises:
+      ValueError: rows are missing, or others than those that were written.
+    """
     size = os.fstat(self._file.fileno()).st_size
     if size < position:
       raise ValueError(
         f"{self._file.name} has {size} bytes, the checkpoint was made at {position}: "
         "rows are missing"
       )
+    if checksum is not None and _checksum(Path(self._file.name), position) != checksum:
+      raise ValueError(
+        f"{self._file.name} is damaged: its first {position} bytes are not those that the "
+        "checkpoint was made at"
+      )
 
   def cut_back(self, position: int) -> None:
-    """Drops what was written after `position`; see `check`."""
-    self.check(position)
+    """Drops what was written after `position`; a shorter file is an error, see `check`."""
+    self.check(position, None)
     self._file.truncate(position)
     self._file.seek(position)
+    self.checksum = _checksum(Path(self._file.name), position)
 
   def close(self) -> None:
     """Closes the file."""
@@ -125,18 +149,29 @@ class MetricsWriter:
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     write_json(self._directory / "status.json", {"state": state, "updated": now, **row})
 
-  def save_state(self) -> dict[str, int]:
-    """Returns how long the files are."""
-    return {"metrics": self._metrics.position(), "episodes": self._episodes.position()}
+  def had_checkpoint(self) -> bool:
+    """Whether status.json, as it is on disk, tells of a checkpoint."""
+    return read_json(self._directory / "status.json").get("last_checkpoint") is not None
 
-  def restore_state(self, state: Mapping[str, int]) -> None:
+  def save_state(self) -> dict[str, Any]:
+    """Returns how long the files are, and the checksums of what is in them."""
+    return {
+      "metrics": self._metrics.position(),
+      "episodes": self._episodes.position(),
+      "checksums": {"metrics": self._metrics.checksum, "episodes": self._episodes.checksum},
+    }
+
+  def restore_state(self, state: Mapping[str, Any]) -> None:
     """Cuts the files back to what they were at a checkpoint.
 
+    Of checkpoints that were made before they had checksums only the lengths are compared.
+
     Raises:
-      ValueError: one of them is shorter than that; neither is touched.
+      ValueError: one of them is shorter than that, or damaged; neither is touched.
     """
-    self._metrics.check(state["metrics"])
-    self._episodes.check(state["episodes"])
+    checksums = state.get("checksums", {})
+    self._metrics.check(state["metrics"], checksums.get("metrics"))
+    self._episodes.check(state["episodes"], checksums.get("episodes"))
     self._metrics.cut_back(state["metrics"])
     self._episodes.cut_back(state["episodes"])
 
@@ -147,6 +182,15 @@ class MetricsWriter:
       stack.callback(self._episodes.close)
       if self._events is not None:
         stack.callback(self._events.close)
+
+
+def _checksum(path: Path, size: int) -> int:
+  """Returns the CRC-32 of the first `size` bytes of a file, read in pieces."""
+  checksum = 0
+  with path.open("rb") as file:
+    while piece := file.read(min(size, _PIECE)):
+      checksum, size = zlib.crc32(piece, checksum), size - len(piece)
+  return checksum
 
 
 def finite_or_none(value: float) -> float | None:

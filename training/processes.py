@@ -39,7 +39,11 @@ class Processes:
 
   def any(self, flag: bool) -> bool:
     """Whether `flag` is true in at least one process."""
-    return bool(self._gather(np.asarray(flag, np.int32)).any())
+    return bool(self.which(flag))
+
+  def which(self, flag: bool) -> list[int]:
+    """Returns the indices of the processes in which `flag` is true."""
+    return np.flatnonzero(self._gather(np.asarray(flag, np.int32))).tolist()
 
   def common(self, steps: Sequence[int]) -> list[int]:
     """Returns the numbers below 2^31 that every process has given, in order."""

@@ -4,7 +4,7 @@ Every process writes what it alone has: environments, sources, counters. The fir
 train state, which all hold, and the others its checksum.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import logging
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,19 @@ logger = logging.getLogger(__name__)
 class SharedCheckpoints:
   """The checkpoints of one process, which count where all processes have them."""
 
-  def __init__(self, directory: Path, *, keep: int, processes: Processes, first: Path):
+  def __init__(self, directories: Sequence[Path], *, keep: int, processes: Processes):
     """Opens the checkpoints.
 
     Args:
-      directory: of this process's own.
+      directories: of every process its own; all must see the first one's disk.
       keep: how many of the latest stay.
       processes: of the run.
-      first: `directory` of the first process; all must see the same disk.
     """
     make = Checkpoints if processes.is_first else PartCheckpoints
-    self._own = make(directory, keep=keep)
+    self._own = make(directories[processes.index], keep=keep)
     self._processes = processes
-    self._first = first
+    self._directories = directories
+    self._first = directories[0]
 
   def steps(self) -> list[int]:
     """Returns the steps that every process has, oldest first; all have to ask."""
@@ -84,7 +84,11 @@ class SharedCheckpoints:
         logger.warning("checkpoint %d is not used: %s", step, problem)
       if not self._processes.any(bool(problem)):
         return step, self._read(step, train_state)
-    raise CheckpointError(f"no checkpoint beside {self._first} is good in every process")
+    empty = [str(self._directories[i]) for i in self._processes.which(not self._own.steps())]
+    message = f"no checkpoint in {self._first} is good in every process"
+    if empty:
+      message += f" (none is left in {', '.join(empty)}: put them back, or begin anew elsewhere)"
+    raise CheckpointError(message)
 
   def drop_after(self, step: int) -> None:
     """Puts away later checkpoints, which not every process has in good order."""

@@ -1,8 +1,14 @@
 """`procplan evaluate` with other searches than that of training, films and plots."""
 
+import dataclasses
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import imageio_ffmpeg
 import jax
@@ -15,6 +21,7 @@ import pytest
 from agents.model import make_world_model
 from environments.factory import environment_spec, make_environment
 from environments.levels import parse_levels
+from experiments import evaluation_processes
 from experiments.evaluate import main
 from experiments.options import guarded
 from experiments.planning_plot import _draw, _title
@@ -239,6 +246,70 @@ def test_runs_side_by_side_give_what_they_give_one_after_the_other(run, tmp_path
     assert one == two
   assert shown[0].count("planner") == shown[1].count("planner") == 1
   assert shown[1].index("planner") < shown[1].index("another")
+
+
+# In place of the evaluation of one run: writes its result, or plays until it is stopped.
+STAND_IN = """
+import os, pathlib, signal, sys, time
+how, result, path, playing = sys.argv[1:]
+if how == "quick":
+  pathlib.Path(path).write_text(pathlib.Path(result).read_text())
+else:
+  if how == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  pathlib.Path(path).with_suffix(".pid").write_text(str(os.getpid()))
+  pathlib.Path(path).with_suffix(".pid").rename(playing)
+  while True:
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(
+  ("number", "how", "code"),
+  [
+    (signal.SIGTERM, "patient", 75),
+    (signal.SIGINT, "patient", 130),
+    (signal.SIGTERM, "stubborn", 75),
+  ],
+)
+def test_a_signal_stops_what_plays_and_keeps_what_is_complete(
+  run, evaluated, tmp_path, monkeypatch, capsys, number, how, code
+):
+  """Two at a time: the first and third play on, the second is complete, the fourth waits."""
+  runs = [shutil.copytree(run, tmp_path / f"run_{i}") for i in range(4)]
+  hows = {"run_0": how, "run_1": "quick", "run_2": how, "run_3": "quick"}
+  playing = [tmp_path / f"{each}.playing" for each in ("run_0", "run_2")]
+  make = evaluation_processes._make_task
+
+  def make_stand_in(directory, options, path):
+    name = directory.name
+    files = (evaluated[0] / "all.json", path, tmp_path / f"{name}.playing")
+    command = (sys.executable, "-S", "-E", "-c", STAND_IN, hows[name], *map(str, files))
+    return dataclasses.replace(make(directory, options, path), command=command)
+
+  def send():
+    while not all(path.exists() for path in playing):
+      time.sleep(0.01)
+    os.kill(os.getpid(), number)
+
+  monkeypatch.setattr(evaluation_processes, "_make_task", make_stand_in)
+  if how == "stubborn":
+    monkeypatch.setattr(evaluation_processes, "GRACE_SECONDS", 0.1)
+  handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+  thread = threading.Thread(target=send)
+  thread.start()
+  saved = tmp_path / "all.json"
+  assert main([*map(str, runs), "--processes", "2", "--json", str(saved)]) == code
+  thread.join()
+  assert [each["run"] for each in json.loads(saved.read_text())["runs"]] == [str(runs[1])]
+  for path in playing:
+    with pytest.raises(ProcessLookupError):
+      os.kill(int(path.read_text()), 0)
+  said = capsys.readouterr().err.splitlines()
+  name = signal.Signals(number).name
+  assert said[-1] == f"stopped by {name}: 1 of 4 evaluations were complete and are written"
+  assert any("killed" in line for line in said) == (how == "stubborn")
+  assert handlers == [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
 
 
 def test_a_run_that_is_refused_side_by_side_is_refused_in_its_own_words(run, tmp_path, capsys):

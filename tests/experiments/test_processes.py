@@ -132,6 +132,17 @@ def test_a_task_that_is_killed_again_and_again_is_given_up(tmp_path, make_pool):
   assert attempts(tmp_path / "a") == 1 + MAX_RETRIES
 
 
+def test_without_retries_a_killed_task_has_failed(tmp_path):
+  pool = ProcessPool(
+    [make_task(tmp_path / "a", KILL_SELF)],
+    engine=LocalEngine(share_out(1, cores=sorted(os.sched_getaffinity(0)))),
+    max_retries=0,
+  )
+  assert run_all(pool)[-1] == ("a", FAILED, "killed by SIGKILL")
+  assert attempts(tmp_path / "a") == 1
+  assert pool.jobs[0].code == -signal.SIGKILL
+
+
 def test_retries_are_not_counted_where_there_is_progress(tmp_path, make_pool):
   kills = 2 * MAX_RETRIES + 1
   pool = make_pool(

@@ -51,6 +51,7 @@ class TestJudge:
       ((0, "", "a"), "checkpoints/steps/1024/host/d/x", True),  # damaged, and not noticed
       ((0, "", "a"), "checkpoints/steps/512/host/d/x", False),
       ((0, "", "a"), "status.json", False),
+      ((0, "", "a"), "metrics.jsonl", True),
       ((0, "", "b"), "checkpoints/steps/1024/host/d/x", True),
       ((0, "checkpoint 1024 is not used: file x", "b"), "checkpoints/steps/1024/x", False),
       ((1, "error: no", None), "replay/x", False),

@@ -1,7 +1,7 @@
 """Runs `procplan train` and strikes it at a named moment: `faulty_train.py MOMENT [OPTIONS]`.
 
 A moment is `none`, or SIGNAL:PLACE:N, e.g. `SIGKILL:turn:7`: the signal is sent to this
-process when PLACE is reached for the N-th time.
+process when PLACE is reached for the N-th time; of `SIGINT,SIGINT` one after the other.
 """
 
 import os
@@ -27,13 +27,14 @@ def strike_before(owner, name: str, strike, *, only=lambda *arguments: True) -> 
 
 def arm(moment: str) -> None:
   """Sends the signal when the place is reached for the n-th time."""
-  signal_name, place, number = moment.split(":")
+  signal_names, place, number = moment.split(":")
   remaining = [int(number)]
 
   def strike():
     remaining[0] -= 1
     if remaining[0] == 0:
-      os.kill(os.getpid(), getattr(signal, signal_name))
+      for name in signal_names.split(","):
+        os.kill(os.getpid(), getattr(signal, name))
 
   if place == "turn":  # a rollout has been collected, nothing has been learnt from it
     strike_before(turn.Turn, "_learn", strike)

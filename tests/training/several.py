@@ -1,5 +1,6 @@
 """Starts one run as several small processes on this machine."""
 
+from collections.abc import Mapping
 import dataclasses
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from networks.config import ResNetConfig
 from training.config import EvaluationConfig, TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+FAULTY = Path(__file__).resolve().with_name("faulty_train.py")
 SELF_SUPERVISED = SelfSupervisionConfig(
   reconstruction_coefficient=1.0,
   contrastive_coefficient=1.0,
@@ -65,8 +67,23 @@ def tiny(agent: str, *, turns: int, turn: int) -> ExperimentConfig:
   )
 
 
-def start(config: ExperimentConfig, directory: Path, *, cache: dict, count: int = 2) -> list:
-  """Starts the processes of a run in `directory`, one CPU device each."""
+def start(
+  config: ExperimentConfig,
+  directory: Path,
+  *,
+  cache: dict,
+  count: int = 2,
+  moments: Mapping[int, str] | None = None,
+) -> list:
+  """Starts the processes of a run in `directory`, one CPU device each.
+
+  Args:
+    config: of the run.
+    directory: of the run.
+    cache: variables of the compilation cache.
+    count: of processes.
+    moments: index of a process -> when it is struck, see `faulty_train`.
+  """
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
@@ -78,11 +95,10 @@ def start(config: ExperimentConfig, directory: Path, *, cache: dict, count: int 
     "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
     "JAX_NUM_PROCESSES": str(count),
   }
-  command = [sys.executable, "-m", "experiments.train", "--distributed"]
-  command += ["--config", str(file), "--out", str(directory)]
+  options = ["--distributed", "--config", str(file), "--out", str(directory)]
   return [
     subprocess.Popen(
-      command,
+      [sys.executable, str(FAULTY), (moments or {}).get(index, "none"), *options],
       cwd=ROOT,
       env=environment | {"JAX_PROCESS_ID": str(index)},
       stdout=subprocess.PIPE,

@@ -146,7 +146,7 @@ def test_the_last_one_stays_until_the_next_counts(tmp_path, monkeypatch):
 
 
 def test_nothing_saved_is_an_error(tmp_path):
-  with pytest.raises(CheckpointError, match="none was found"):
+  with pytest.raises(CheckpointError, match="none is left in it"):
     restore(tmp_path)
 
 

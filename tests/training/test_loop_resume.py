@@ -283,6 +283,19 @@ def test_missing_rows_are_told(catch_reference, tmp_path, capfd):
   assert "rows are missing" in error
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.jsonl"])
+def test_damaged_rows_are_told(catch_reference, tmp_path, capfd, name):
+  directory = shutil.copytree(catch_reference, tmp_path / "run")
+  (directory / "result.json").unlink()
+  damaged = bytearray((directory / name).read_bytes())
+  damaged[len(damaged) // 2] ^= 1
+  (directory / name).write_bytes(bytes(damaged))
+  assert run_here(tiny("catch"), directory) == 1
+  assert f"{directory / name} is damaged" in one_line(capfd)
+  assert (directory / name).read_bytes() == bytes(damaged)
+  assert steps_of(directory) == steps_of(catch_reference)
+
+
 def test_damage_to_all_checkpoints_is_told_and_nothing_is_begun_anew(
   catch_reference, tmp_path, capfd
 ):
@@ -293,6 +306,30 @@ def test_damage_to_all_checkpoints_is_told_and_nothing_is_begun_anew(
     (step / "counters" / "metadata").write_text("{}")
   assert run_here(tiny("catch"), directory) == 1
   assert "no usable checkpoint" in capfd.readouterr().err
+  assert (directory / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("lost", ["checkpoints", "checkpoints/steps", "checkpoints/manifests"])
+def test_checkpoints_that_are_gone_are_told_and_nothing_is_begun_anew(
+  tmp_path, monkeypatch, capfd, lost
+):
+  """Struck right after the first: what the run says of itself must tell of it already."""
+
+  def kill():
+    raise Killed
+
+  directory = tmp_path / "run"
+  with monkeypatch.context() as context:
+    strike_before(context, "_learn", 5, kill)
+    with pytest.raises(Killed):
+      run_here(tiny("catch"), directory)
+  shutil.rmtree(directory / lost)
+  before = (directory / "metrics.jsonl").read_bytes()
+  capfd.readouterr()
+  for _ in range(2):
+    assert run_here(tiny("catch"), directory) == 1
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert f"no usable checkpoint in {directory / 'checkpoints'} (none is left in it" in last
   assert (directory / "metrics.jsonl").read_bytes() == before
 
 

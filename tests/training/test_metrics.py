@@ -69,6 +69,54 @@ def test_missing_rows_are_an_error_and_nothing_is_touched(tmp_path):
   assert [row["a"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
+def flip(path: Path, place: int) -> None:
+  """Flips a bit of a file's byte."""
+  content = bytearray(path.read_bytes())
+  content[place] ^= 1
+  path.write_bytes(bytes(content))
+
+
+def write_some(writer: MetricsWriter, steps: int) -> None:
+  writer.write("training", {"a": steps}, environment_steps=steps, seconds=1.0)
+  writer.write_episodes([Episode(0, 1, 2.0, steps, False, False)], environment_steps=steps)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.jsonl"])
+def test_a_flipped_bit_before_the_checkpoint_is_an_error_and_nothing_is_touched(tmp_path, name):
+  """In a file that has been cut back once: the checksum goes on from there."""
+  writer = MetricsWriter(tmp_path)
+  writer.start(environment_steps=0)
+  write_some(writer, 1)
+  first = writer.save_state()
+  write_some(writer, 2)
+  writer.close()
+  writer = MetricsWriter(tmp_path)
+  writer.restore_state(first)
+  writer.start(environment_steps=1)
+  write_some(writer, 3)
+  second = writer.save_state()
+  write_some(writer, 4)
+  writer.close()
+
+  flip(tmp_path / name, -3)  # after the checkpoint: it is dropped anyway
+  writer = MetricsWriter(tmp_path)
+  writer.restore_state(second)
+  assert writer.save_state() == second
+  writer.close()
+  assert [row["a"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 3]
+
+  flip(tmp_path / name, 3)
+  before = {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
+  writer = MetricsWriter(tmp_path)
+  for state in (second, first):
+    with pytest.raises(ValueError, match=rf"{tmp_path / name} is damaged: its first \d+ bytes"):
+      writer.restore_state(state)
+  lengths_alone = {key: second[key] for key in ("metrics", "episodes")}
+  assert {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")} == before
+  writer.restore_state(lengths_alone)  # of a checkpoint from before there were checksums
+  writer.close()
+
+
 def test_the_files_of_a_run(tmp_path):
   writer = MetricsWriter(tmp_path)
   writer.start(environment_steps=0)

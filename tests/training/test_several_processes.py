@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+import shutil
 import signal
 import time
 
@@ -126,6 +127,54 @@ def test_what_is_stopped_and_killed_continues_as_if_nothing_had_been(
   assert listing(directory)["train_state"] == listing(whole)["train_state"]
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_where_one_is_stopped_at_once_the_others_end_too(which, tmp_path, compile_cache):
+  """By a second Ctrl-C: it does not wait for the others, which cannot go on without it."""
+  config, directory = tiny("ppo", turns=TURNS, turn=TURN), tmp_path / "run"
+  moments = {which: "SIGINT,SIGINT:turn:6"}
+  ended = finish(start(config, directory, cache=compile_cache, moments=moments))
+  code, said = ended[which]
+  assert code == 130, ended
+  assert said.splitlines()[-1] == "stopped at once; the last checkpoint stays"
+  assert saved(directory) == [4 * TURN]
+  own = directory if which == 0 else directory / "process-1"
+  assert json.loads((own / "status.json").read_text())["state"] == "interrupted"
+  code, said = ended[1 - which]
+  # JAX aborts a process that loses the first one, unless a step that fails comes before.
+  assert code == 1 or (code == -signal.SIGABRT and which == 0), ended
+  if code == 1:
+    assert "error: another process of the run has ended or is out of reach" in said
+
+
+@pytest.mark.parametrize("place", ["checkpoints", "process-1/checkpoints"])
+def test_a_process_whose_checkpoints_are_gone_is_told_and_nothing_is_begun_anew(
+  whole, tmp_path, compile_cache, place
+):
+  directory = shutil.copytree(whole, tmp_path / "run")
+  (directory / "result.json").unlink()
+  shutil.rmtree(directory / place)
+  (directory / place).mkdir()
+  before = contents(directory)
+  ended = finish(start(tiny("ppo", turns=TURNS, turn=TURN), directory, cache=compile_cache))
+  assert ended[0][0] == 1, ended
+  assert ended[1][0] in (1, -signal.SIGABRT), ended  # by JAX, where the first is gone sooner
+  for code, said in ended:
+    told = [line for line in said.splitlines() if line.startswith("error: ")]
+    if code == 1:
+      assert len(told) == 1
+      assert f"(none is left in {directory / place}: put them back" in told[0]
+  assert contents(directory) == before
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+  """All that is in a run's directory but the record of its starts, by path."""
+  return {
+    str(path.relative_to(directory)): path.read_bytes()
+    for path in directory.rglob("*")
+    if path.is_file() and path.name != "run.json"
+  }
+
+
 def saved(directory: Path) -> list[int]:
   """The steps of which the second process has a checkpoint."""
   found = (directory / "process-1" / "checkpoints").glob("*.json")
@@ -221,6 +270,8 @@ def test_processes_agree_on_steps_flags_and_states(monkeypatch):
     other_says(flag)
     assert both.any(False) == flag
     assert both.any(True)
+    assert both.which(True) == [0, 1][: 1 + flag]
+    assert both.which(False) == [0, 1][2 - flag :]
   other_says([8, 4, 2, *[-1] * 61])
   assert both.common([2, 8, 16]) == [2, 8]
   assert both.common([]) == []
