@@ -310,7 +310,7 @@ FIELD = ["--agent.sequences.batch_size", "64"]  # one of those that the change b
 
 def test_a_field_that_agents_are_compared_for_is_left_to_the_study():
   arguments = ["compare", "--study", "dqn-ladder", "--preset", "smoke", "--plan", *FIELD]
-  with pytest.raises(UsageError, match=r"--agent.sequences.batch_size belongs to .*'batch-size'"):
+  with pytest.raises(UsageError, match=r"agent.sequences.batch_size belongs to .*'batch-size'"):
     run_command(arguments)
 
 
