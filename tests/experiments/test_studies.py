@@ -30,7 +30,11 @@ PRESETS = list(STUDIES[DEFAULT])
 
 # What a change may touch: DESIGN.md wants each rung to be a configuration and nothing else.
 TOUCHED = {
-  "network": ("agent.backbone.", "agent.network."),
+  "network": (
+    "agent.backbone.",
+    "agent.network.",
+    *(f"agent.model.{name}" for name in ("dynamics_blocks", "head_channels", "hidden")),
+  ),
   "sample-reuse": (
     "agent.sequences.samples_per_insert",
     "agent.sequences.priority_exponent",
@@ -43,8 +47,12 @@ TOUCHED = {
     "agent.sequences.starts",
     "agent.target_interval",
   ),
-  "categorical-heads": ("agent.heads.",),
-  "reward-decomposition": ("agent.action_value",),
+  "categorical-heads": (
+    "agent.heads.",
+    "agent.model.value_support.",
+    "agent.model.reward_support.",
+  ),
+  "reward-decomposition": ("agent.action_value", "agent.model.reward_support."),
 }
 
 
