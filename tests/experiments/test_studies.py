@@ -61,6 +61,11 @@ def changed_fields(a, b):
   return {name for name in {**flat_a, **flat_b} if flat_a.get(name, ...) != flat_b.get(name, ...)}
 
 
+def protocol(config):
+  """How long and how an agent is trained and evaluated, wherever its checkpoints fall."""
+  return dataclasses.replace(config.training, checkpoint_every=1), config.evaluation
+
+
 @pytest.mark.parametrize(("name", "preset"), PAIRS)
 class TestEveryStudy:
   def test_says_source_command_cost_and_expectation(self, name, preset):
@@ -71,7 +76,7 @@ class TestEveryStudy:
 
   def test_is_on_one_protocol_and_rebuilt_from_its_files(self, name, preset):
     study = make_named_study(name, preset)
-    assert len({(c.training, c.evaluation) for c in study.agents.values()}) == 1
+    assert len({protocol(config) for config in study.agents.values()}) == 1
     for config in study.agents.values():
       assert from_mapping(to_mapping(config)) == config
 
@@ -182,6 +187,24 @@ class TestLevels:
     without, everything = study.figures.values()
     assert set(everything) == set(study.agents)
     assert set(everything) - set(without) == {"ppo", "ppg"}
+
+
+WITH_PPG = [pair for pair in PAIRS if "ppg" in make_named_study(*pair).agents]
+
+
+@pytest.mark.parametrize(("name", "preset"), WITH_PPG)
+class TestPPG:
+  def test_its_checkpoints_fall_between_groups(self, name, preset):
+    """All but the last, which is where the agents' common number of steps is reached."""
+    study = make_named_study(name, preset)
+    config, others = study.agents["ppg"], study.agents["ppo"].training
+    turn = config.agent.rollout_length * config.environment.num_environments
+    group = config.agent.rollouts_per_phase * turn
+    assert config.training.checkpoint_every % group == 0
+    assert config.training.checkpoint_every <= max(group, 1.5 * others.checkpoint_every)
+    steps = config.training.total_environment_steps // group * group
+    whole = dataclasses.replace(config.training, total_environment_steps=steps)
+    assert plan_run(dataclasses.replace(config, training=whole)).open_rollouts == 0
 
 
 def test_the_contest_has_its_steps_and_levels():
