@@ -154,7 +154,7 @@ def test_replay_bytes_are_those_of_the_buffer(agent, settings):
 def test_queue_bytes_are_those_of_a_group():
   config = make_preset("smoke", "ppg")
   queue = filled(
-    RolloutQueue(config.agent.workload(spec_of(config)).phases[-1].source), config, rollouts=4
+    RolloutQueue(config.agent.workload(spec_of(config)).phases[-1].source), config, rollouts=2
   )
   group = sum(leaf.nbytes for leaf in queue.draw().values())
   assert item(plan_run(config), "auxiliary: queue") == group
@@ -203,7 +203,7 @@ def test_ppgs_presets_have_their_checkpoints_between_groups(preset):
   ("every", "said"),
   [
     ("2048", "checkpoints: between two groups of rollouts, none of which they hold; one of a run "),
-    ("1500", "checkpoints: one holds up to 18.0 MiB of rollouts of a group that is not complete"),
+    ("1500", "checkpoints: one holds up to 6.0 MiB of rollouts of a group that is not complete"),
   ],
 )
 def test_the_plan_says_what_a_checkpoint_holds(every, said, tmp_path, capsys):

@@ -194,6 +194,13 @@ WITH_PPG = [pair for pair in PAIRS if "ppg" in make_named_study(*pair).agents]
 
 @pytest.mark.parametrize(("name", "preset"), WITH_PPG)
 class TestPPG:
+  def test_it_has_four_auxiliary_phases_or_more(self, name, preset):
+    """With fewer it is PPO with a single epoch."""
+    plan = plan_run(make_named_study(name, preset).agents["ppg"])
+    (auxiliary,) = [phase for phase in plan.phases if phase.name == "auxiliary"]
+    assert auxiliary.draws >= 4
+    assert auxiliary.updates >= 4 * 8
+
   def test_its_checkpoints_fall_between_groups(self, name, preset):
     """All but the last, which is where the agents' common number of steps is reached."""
     study = make_named_study(name, preset)
@@ -205,6 +212,14 @@ class TestPPG:
     steps = config.training.total_environment_steps // group * group
     whole = dataclasses.replace(config.training, total_environment_steps=steps)
     assert plan_run(dataclasses.replace(config, training=whole)).open_rollouts == 0
+
+
+def test_minibatches_of_a_short_levels_run_are_as_large_as_the_presets():
+  """Of the plan: 13 rollouts in groups of 3, 6 passes over 192 segments, 4 at a time."""
+  agents = [make_named_study("levels", "laptop").agents["ppg"], make_preset("laptop", "ppg")]
+  plans = [plan_run(config).phases[-1] for config in agents]
+  assert plans[0].updates == 4 * 6 * 48
+  assert plans[0].samples / plans[0].updates == plans[1].samples / plans[1].updates == 4 * 256
 
 
 def test_the_contest_has_its_steps_and_levels():
