@@ -5,7 +5,7 @@ checkpoint. Runs share out the cores; this process never loads JAX.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ import sys
 from rich.console import Console
 
 from experiments.comparison import GRACE_SECONDS, compare
-from experiments.config import ExperimentConfig, differing_fields
+from experiments.config import ExperimentConfig
 from experiments.engines.local import LocalEngine, share_out, usable_gpus
 from experiments.errors import UsageError
 from experiments.options import OptionParser, guarded, override_fields, parse_own, print_help
@@ -23,7 +23,7 @@ from experiments.registry import AGENTS
 from experiments.run_task import check_config
 from experiments.studies.record import save_record
 from experiments.studies.registry import DEFAULT, STUDIES, make_named_study
-from experiments.studies.study import Study, select
+from experiments.studies.study import Study, check_contrasts, select
 
 GRID_FIELDS = {
   "--environment.game": "--games",
@@ -117,22 +117,8 @@ def make_study(options: argparse.Namespace, fields: Sequence[str], parser: Optio
   agents = {
     label: override(label, config, fields, parser=parser) for label, config in study.agents.items()
   }
-  _check_contrasts(study, agents)
+  check_contrasts(study, agents)
   return dataclasses.replace(study, agents=agents)
-
-
-def _check_contrasts(study: Study, agents: Mapping[str, ExperimentConfig]) -> None:
-  """Raises UsageError if `agents` differ less than the study's, where that is what is compared."""
-  for each in study.contrasts:
-    if {each.before, each.after} <= set(agents):
-      before = differing_fields(study.agents[each.before], study.agents[each.after])
-      after = differing_fields(agents[each.before], agents[each.after])
-      if lost := [field for field in before if field not in after]:
-        raise UsageError(
-          f"--{lost[0]} belongs to the change {each.change!r}: with one value for all, "
-          f"{each.before} and {each.after} no longer differ in it; leave it to the study, or "
-          "choose other --agents"
-        )
 
 
 def count_processes(asked: int | None, study: Study, runs: int) -> int:

@@ -10,6 +10,7 @@ import dataclasses
 from types import MappingProxyType
 from typing import Any
 
+from agents.model import ModelConfig
 from agents.q_learning.config import QLearningConfig, QNetworkConfig, ScalarHeadsConfig
 from agents.sequences import SequenceConfig
 from experiments import sequence_presets
@@ -87,7 +88,7 @@ def with_changes(
       raise ValueError(f"a change must be one of {', '.join(CHANGES)}, got {name!r}")
   agent: QLearningConfig = control.agent
   sequences = _sequences(agent.sequences, names, usual)
-  settings: dict[str, Any] = {"sequences": sequences}
+  settings: dict[str, Any] = {"sequences": sequences, "model": _model(agent.model, names)}
   if "network" not in names:
     settings |= {"backbone": usual.backbone, "network": QNetworkConfig(usual.hidden)}
   if "target-interval" not in names:
@@ -95,7 +96,10 @@ def with_changes(
   if "categorical-heads" not in names:
     settings["heads"] = ScalarHeadsConfig()
   if "reward-decomposition" not in names:
-    settings["action_value"] = "direct"
+    settings |= {
+      "action_value": "direct",
+      "reward_coefficient": QLearningConfig().reward_coefficient,
+    }
   return dataclasses.replace(control, agent=dataclasses.replace(agent, **settings))
 
 
@@ -107,6 +111,18 @@ def _sequences(control: SequenceConfig, names: Collection[str], usual: UsualDQN)
   if "batch-size" not in names:
     settings |= {"batch_size": usual.batch_size, "starts": 1}
   return dataclasses.replace(control, **settings)
+
+
+def _model(control: ModelConfig, names: Collection[str]) -> ModelConfig:
+  """The control's, but by default what a rung does not read: QLearningConfig refuses all else."""
+  unread = []
+  if "network" not in names:
+    unread += ["dynamics_blocks", "head_channels", "hidden"]
+  if "categorical-heads" not in names:
+    unread += ["value_support", "reward_support"]
+  if "reward-decomposition" not in names:
+    unread += ["reward_support"]
+  return dataclasses.replace(control, **{name: getattr(ModelConfig(), name) for name in unread})
 
 
 def updates_in(environment_steps: int, sequences: SequenceConfig) -> int:

@@ -16,6 +16,7 @@ from experiments.progress import Progress, ProgressReader, duration
 from experiments.reporting.wording import steps_in_words
 from experiments.run_memory import gib
 from experiments.run_plan import RunPlan, plan_run
+from experiments.run_plan_text import open_rollouts
 from experiments.studies.study import RunSpec, Study
 
 MOST_LISTED = 100  # runs that are named one by one
@@ -75,6 +76,8 @@ def total_lines(work: Sequence[RunPlan], processes: int) -> list[str]:
     f"{gib(sum(largest[:processes]))} for the largest {len(largest[:processes])} side by side; "
     "activations, environments and libraries come on top"
   )
+  if any(each.open_rollouts_if_stopped for each in work):
+    lines.append(f"checkpoints: {open_rollouts(max(each.open_rollouts for each in work))}")
   return lines
 
 

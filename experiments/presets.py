@@ -95,7 +95,7 @@ def ppo_paper() -> ExperimentConfig:
 def ppg_smoke() -> ExperimentConfig:
   """A run that is over in seconds: does everything work? It learns nothing.
 
-  Source: `laptop`, shrunk; two auxiliary phases.
+  Source: `laptop`, shrunk; four auxiliary phases.
   Command: procplan train --agent ppg --preset smoke
   Cost: about a minute on one core, most of it compilation.
   Expected score: that of a random policy.
@@ -104,10 +104,10 @@ def ppg_smoke() -> ExperimentConfig:
     backbone=backbones.laptop(),
     hidden=32,
     rollout_length=32,
-    rollouts_per_phase=4,
+    rollouts_per_phase=2,
     num_minibatches=2,
     auxiliary_epochs=1,
-    auxiliary_minibatches=16,
+    auxiliary_minibatches=8,
   )
   return dataclasses.replace(ppo_smoke(), agent=agent)
 

@@ -3,6 +3,7 @@
 Not in it, because only a compiler knows: the activations and gradients of an update.
 """
 
+from collections.abc import Iterable
 import dataclasses
 import math
 from typing import Any
@@ -58,6 +59,9 @@ class RunPlan:
     replay_raw: bytes of those frames, uncompressed.
     replay_compressed_estimate: bytes of the same as compressed blocks, at the mean over
       Procgen's games.
+    open_rollouts: bytes of rollouts of groups that are not complete, in that checkpoint which
+      holds the most of them; 0 where every checkpoint falls between two groups.
+    open_rollouts_if_stopped: the same of a checkpoint made whenever a run is stopped.
     parameters: of the agent's networks; None where JAX has not been asked.
   """
 
@@ -73,6 +77,8 @@ class RunPlan:
   replay_frames: int
   replay_raw: int
   replay_compressed_estimate: int
+  open_rollouts: int
+  open_rollouts_if_stopped: int
   parameters: int | None = None
 
   @property
@@ -147,6 +153,8 @@ def plan_run(config: ExperimentConfig, *, num_devices: int = 1) -> RunPlan:
     replay_frames=sum(request.capacity for request in replayed),
     replay_raw=raw,
     replay_compressed_estimate=raw // LIKELY_COMPRESSION,
+    open_rollouts=_open_rollouts(work, spec, turns=_turns_with_checkpoint(config, steps_per_turn)),
+    open_rollouts_if_stopped=_open_rollouts(work, spec, turns=range(1, turns + 1)),
   )
 
 
@@ -222,6 +230,25 @@ def _plan_phase(
     uses_per_sample=samples / (turns * steps_per_turn),
     searches=draws * phase.searches,
   )
+
+
+def _turns_with_checkpoint(config: ExperimentConfig, steps_per_turn: int) -> list[int]:
+  """Returns the turns, counted from 1, after which the loop saves: the last is one of them."""
+  turns = math.ceil(config.training.total_environment_steps / steps_per_turn)
+  every = config.training.checkpoint_every
+  return [
+    turn
+    for turn in range(1, turns + 1)
+    if turn == turns or turn * steps_per_turn // every > (turn - 1) * steps_per_turn // every
+  ]
+
+
+def _open_rollouts(work: Workload, spec: EnvironmentSpec, *, turns: Iterable[int]) -> int:
+  """Returns the most bytes of rollouts that wait for the rest of their group after `turns`."""
+  rollout = work.rollout_length * spec.num_environments * sum(map(leaf_bytes, work.record.values()))
+  counts = [each.source.count for each in work.phases if isinstance(each.source, Rollouts)]
+  waiting = (sum(turn % count for count in counts) for turn in turns)
+  return rollout * max(waiting)
 
 
 def _evaluations(config: ExperimentConfig, steps_per_turn: int) -> tuple[int, int]:

@@ -68,8 +68,20 @@ def memory_lines(plan: RunPlan, room: Room) -> list[str]:
     lines.append(f"memory: {total} = {both}, of {host} that {room.owner} available")
   else:
     lines.append(f"memory: {total}, of {host} and {devices}")
+  if plan.open_rollouts_if_stopped:
+    lines.append(
+      f"checkpoints: {open_rollouts(plan.open_rollouts)}; one of a run that is stopped up to "
+      f"{gib(plan.open_rollouts_if_stopped)}"
+    )
   lines.append("activations of an update, the environments and the libraries come on top")
   return lines
+
+
+def open_rollouts(size: int) -> str:
+  """Says what a checkpoint holds beside the train state, of an agent that groups its rollouts."""
+  if not size:
+    return "between two groups of rollouts, none of which they hold"
+  return f"one holds up to {gib(size)} of rollouts of a group that is not complete"
 
 
 def time_lines(plan: RunPlan, speed: Speed | None) -> list[str]:

@@ -1,6 +1,7 @@
 """Q-learning's settings; those that MuZero has too have the same names and meanings."""
 
 import dataclasses
+import operator
 from typing import Literal
 
 from agents.config import OptimizerConfig, SelfSupervisionConfig, require
@@ -85,9 +86,13 @@ HeadsConfig = CategoricalHeadsConfig | ScalarHeadsConfig
 class QLearningConfig:
   """Settings of Q-learning. The defaults are those of MuZero's control.
 
+  Which fields are read depends on `network`, `heads` and `action_value`; what is not read has
+  to be as by default, so that nothing that is set is ignored.
+
   Attributes:
     backbone: of the representation.
-    model: the model step and the heads.
+    model: the model step and the heads; what `network`, `heads` or `action_value` leave out of
+      it is not read.
     network: where the action enters: by a model step, or as one output each.
     heads: what a head says: probabilities over a support, or a number.
     action_value: Q(s, a) as the sum of a reward head and a discounted value head, or
@@ -145,6 +150,10 @@ class QLearningConfig:
     for name in ("value_coefficient", "reward_coefficient"):
       value = getattr(self, name)
       require(value >= 0, f"agent.{name}", value, "at least 0")
+    for name, why in self._unread_fields().items():
+      value, default = (operator.attrgetter(name)(each) for each in (self, QLearningConfig()))
+      allowed = f"{default!r}, its default, as nothing reads it: {why}"
+      require(value == default, f"agent.{name}", value, allowed)
 
   def _check_action_value(self) -> None:
     forms = ("reward_and_value", "direct")
@@ -161,6 +170,21 @@ class QLearningConfig:
       for name, coefficient in self.self_supervision.coefficients.items():
         field = f"agent.self_supervision.{name}_coefficient"
         require(coefficient == 0, field, coefficient, f"0: {why}")
+
+  def _unread_fields(self) -> dict[str, str]:
+    """Returns the dotted names of the fields that this form does not read, each with the reason."""
+    unread = {}
+    if isinstance(self.network, QNetworkConfig):
+      names = [f"model.{name}" for name in ("dynamics_blocks", "head_channels", "hidden")]
+      names += [f"self_supervision.{name}" for name in ("temperature", "hidden", "projection_size")]
+      unread |= dict.fromkeys(names, "agent.network has one dense layer and no model step")
+    supports = ("model.value_support", "model.reward_support")
+    if isinstance(self.heads, ScalarHeadsConfig):
+      unread |= dict.fromkeys(supports, "agent.heads are numbers")
+    if self.action_value == "direct":
+      names = ("model.reward_support", "reward_coefficient")
+      unread |= dict.fromkeys(names, "agent.action_value is direct, without a reward head")
+    return unread
 
   def check_batch(self, num_environments: int) -> None:
     """Raises ValueError if replay cannot hold a sequence of every environment."""

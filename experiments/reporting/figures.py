@@ -1,8 +1,10 @@
 """Figures over a whole study: aggregates, improvement, profiles, the gap, levels."""
 
 from collections.abc import Mapping, Sequence
+import itertools
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 import numpy as np
 
 from environments.games import normalised_score
@@ -27,6 +29,9 @@ from experiments.reporting.svg import (
 from experiments.reporting.wording import score_in_words, slug
 
 _ROW_HEIGHT = 0.24  # inches
+_LEAST_SPAN = 0.01  # of normalised scores along an axis: more digits would tell nothing
+_MOST_TICKS = 8
+_BETWEEN_TICKS = 6  # points from the end of a number to the next; a page's font may be wider
 
 
 def aggregate_curve_panel(
@@ -108,6 +113,7 @@ def interval_panel(
     axes.set_xlabel("normalised score")
     axes.set_title(f"{name}, {levels}", loc="right")  # above the names, however long they are
     axes.margins(x=0.12)
+    _show_scores(axes)
     label = f"{name} of the normalised score, {levels}: " + "; ".join(
       f"{agent}, {split} {score_in_words(estimates[agent, split].value)}" for agent, split in rows
     )
@@ -132,6 +138,27 @@ def _name_rows(axes: Axes, names: Sequence[str], marks: Sequence[Mapping[str, st
     mark(text, each)
 
 
+def _show_scores(axes: Axes) -> None:
+  """Scores along x: scores that lie close together stay so, with numbers of few digits."""
+  low, high = axes.get_xlim()
+  more = max(0.0, _LEAST_SPAN - (high - low)) / 2
+  axes.set_xlim(low - more, high + more)
+  _space_ticks(axes)
+
+
+def _space_ticks(axes: Axes) -> None:
+  """As many ticks along x as have room: names of rows leave it what they do not need."""
+  for ticks in range(_MOST_TICKS, 1, -1):
+    axes.xaxis.set_major_locator(MaxNLocator(ticks - 1, steps=[1, 2, 5, 10]))
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    labels = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    boxes = [label.get_window_extent() for x, label in labels if low <= x <= high]
+    gap = _BETWEEN_TICKS * axes.figure.dpi / 72
+    if all(b.x0 - a.x1 >= gap for a, b in itertools.pairwise(boxes)):
+      return
+
+
 def improvement_panel(
   study: Study, levels: str, estimates: Mapping[tuple[str, str], Estimate]
 ) -> Markup:
@@ -147,6 +174,7 @@ def improvement_panel(
     axes.set_xlim(-0.03, 1.03)
     axes.set_xlabel("P(better on a game)")
     axes.set_title(f"Probability of improvement, {levels}", loc="right")
+    _space_ticks(axes)
     said = "; ".join(f"{a} over {b} {score_in_words(estimates[a, b].value)}" for a, b in rows)
     label = f"Probability of improvement on the full distribution, {levels}: {said}."
     return inline(figure, identifier=slug("improvement", levels), label=label)
@@ -212,6 +240,7 @@ def gap_panel(study: Study, levels: str) -> Markup | None:
     axes.margins(x=0.08)
     axes.set_xlabel("normalised score")
     axes.set_title(f"Trained on {levels}", loc="right")
+    _show_scores(axes)
     label = f"Normalised score on training levels and full distribution, {levels}: " + "; ".join(
       f"{cell.game}, {cell.agent} {score_in_words(train)} and {score_in_words(test)}"
       for cell, (train, test) in rows

@@ -9,6 +9,7 @@ import dataclasses
 from types import MappingProxyType
 
 from experiments.config import ExperimentConfig
+from experiments.presets import make_preset
 from experiments.studies.comparison import PROCGEN, on_one_protocol
 from experiments.studies.study import Study
 from training.config import EvaluationConfig, TrainingConfig
@@ -93,8 +94,12 @@ def paper() -> Study:
   Expected: not known; see `gpu`.
   """
   return Study(
-    agents=_on_easy_levels(
-      on_one_protocol("paper", names=AGENTS, training=_TRAINING, evaluation=_EVALUATION)
+    agents=on_one_protocol(
+      "paper",
+      names=AGENTS,
+      training=_TRAINING,
+      evaluation=_EVALUATION,
+      instead={name: _on_easy_levels(make_preset("paper", name)) for name in ("ppo", "ppg")},
     ),
     games=PROCGEN,
     levels=LEVELS,
@@ -107,14 +112,10 @@ _TRAINING = TrainingConfig(total_environment_steps=8_000_000, checkpoint_every=5
 _EVALUATION = EvaluationConfig(every=500_000, episodes_per_environment=2)
 
 
-def _on_easy_levels(agents: dict[str, ExperimentConfig]) -> dict[str, ExperimentConfig]:
-  """Returns `agents` with the easy protocol's environments for those that learn from rollouts."""
-
-  def with_few(config: ExperimentConfig) -> ExperimentConfig:
-    environment = dataclasses.replace(config.environment, num_environments=ROLLOUT_ENVIRONMENTS)
-    return dataclasses.replace(config, environment=environment)
-
-  return agents | {name: with_few(agents[name]) for name in ("ppo", "ppg")}
+def _on_easy_levels(config: ExperimentConfig) -> ExperimentConfig:
+  """Returns `config` with the easy protocol's environments."""
+  environment = dataclasses.replace(config.environment, num_environments=ROLLOUT_ENVIRONMENTS)
+  return dataclasses.replace(config, environment=environment)
 
 
 CONTESTS: MappingProxyType[str, Callable[[], Study]] = MappingProxyType(

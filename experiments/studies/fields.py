@@ -7,7 +7,7 @@ import re
 
 from experiments.config import ExperimentConfig, flatten, to_mapping
 from experiments.errors import UsageError, unknown
-from experiments.studies.study import Study
+from experiments.studies.study import Study, check_contrasts
 from networks.config import BACKBONES
 
 BACKBONE = "agent.backbone"  # takes the names of whole backbones
@@ -51,8 +51,8 @@ def vary(study: Study, axes: Sequence[Axis], *, override: Override) -> Study:
     override: sets fields as on a command line.
 
   Raises:
-    UsageError: an axis is there twice, an agent has no such field, a value is wrong, or
-      two values are the same.
+    UsageError: an axis is there twice, an agent has no such field, a value is wrong, two
+      values are the same, or agents are compared for a field that is set.
   """
   fields = [axis.field for axis in axes]
   twice = sorted({field for field in fields if fields.count(field) > 1})
@@ -64,16 +64,18 @@ def vary(study: Study, axes: Sequence[Axis], *, override: Override) -> Study:
   agents: dict[str, ExperimentConfig] = {}
   labels: dict[tuple[str, tuple[str, ...]], str] = {}
   points = list(itertools.product(*(axis.values for axis in axes)))
-  for label, config in study.agents.items():
-    for point in points:
-      values = dict(zip(fields, point, strict=True))
-      changed = _set(label, config, values, override=override)
-      said = [f"+{n}={_said(changed, f, values[f])}" for n, f in zip(names, fields, strict=True)]
-      new = label + "".join(said)
-      if new in agents:
-        raise UsageError(f"--set names {''.join(said)[1:]} more than once")
-      agents[new] = changed
-      labels[label, point] = new
+  changed = {
+    point: _set_on_all(study, dict(zip(fields, point, strict=True)), override=override)
+    for point in points
+  }
+  for label, point in itertools.product(study.agents, points):
+    config = changed[point][label]
+    axes_here = zip(names, fields, point, strict=True)
+    said = "".join(f"+{name}={_said(config, f, written)}" for name, f, written in axes_here)
+    if label + said in agents:
+      raise UsageError(f"--set names {said[1:]} more than once")
+    agents[label + said] = config
+    labels[label, point] = label + said
   return dataclasses.replace(
     study,
     agents=agents,
@@ -89,6 +91,17 @@ def vary(study: Study, axes: Sequence[Axis], *, override: Override) -> Study:
       for title, shown in study.figures.items()
     },
   )
+
+
+def _set_on_all(
+  study: Study, values: Mapping[str, str], *, override: Override
+) -> dict[str, ExperimentConfig]:
+  """Returns the study's agents, by its own labels, with the same values of the same fields."""
+  agents = {
+    label: _set(label, config, values, override=override) for label, config in study.agents.items()
+  }
+  check_contrasts(study, agents)
+  return agents
 
 
 def _set(

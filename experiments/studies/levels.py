@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from agents.config import SelfSupervisionConfig
 from experiments.config import ExperimentConfig
+from experiments.presets import make_preset
 from experiments.studies.comparison import PROCGEN, on_one_protocol
 from experiments.studies.study import Study
 from training.config import EvaluationConfig, TrainingConfig
@@ -52,6 +53,10 @@ def smoke() -> Study:
 def laptop() -> Study:
   """Easy levels of one game that small models learn early, 200k steps.
 
+  PPG has 3 rollouts from one auxiliary phase to the next instead of its preset's 8, with as
+  many fewer minibatches of the same size: 200k steps are 13 rollouts, and with 8 there was
+  one auxiliary phase, too late to tell PPG from PPO. 3 are the most that leave four.
+
   Source: as `paper`, in easy mode with the agents' `laptop` presets.
   Command: procplan compare --study levels --preset laptop --agents ppo muzero q_learning
   Cost: 28 runs of 200k steps; hours not measured here.
@@ -63,6 +68,7 @@ def laptop() -> Study:
       SMALL_LOSSES,
       training=TrainingConfig(total_environment_steps=200_000, checkpoint_every=50_000),
       evaluation=EvaluationConfig(every=50_000, num_environments=64, episodes_per_environment=1),
+      instead={"ppg": _ppg_with_phases_after(3)},
     ),
     games=("leaper",),
     levels=("easy-10", "easy-100", "easy-500", "easy-all"),
@@ -133,6 +139,7 @@ def level_agents(
   *,
   training: TrainingConfig,
   evaluation: EvaluationConfig,
+  instead: Mapping[str, ExperimentConfig] = MappingProxyType({}),
 ) -> dict[str, ExperimentConfig]:
   """Returns MuZero, MuZero with each loss, Q-learning, PPO and PPG on one protocol.
 
@@ -141,11 +148,22 @@ def level_agents(
     losses: coefficient of every self-supervised loss.
     training: of every agent.
     evaluation: of every agent.
+    instead: configurations of some agents in place of their presets.
   """
-  plain = on_one_protocol(preset, training=training, evaluation=evaluation)
+  plain = on_one_protocol(preset, training=training, evaluation=evaluation, instead=instead)
   agents = {"muzero": plain["muzero"]}
   for loss, coefficient in losses.items():
     config = SelfSupervisionConfig(**{f"{loss}_coefficient": coefficient})
     agent = dataclasses.replace(plain["muzero"].agent, self_supervision=config)
     agents[f"muzero+{loss}"] = dataclasses.replace(plain["muzero"], agent=agent)
   return agents | {name: plain[name] for name in ("q_learning", "ppo", "ppg")}
+
+
+def _ppg_with_phases_after(rollouts: int) -> ExperimentConfig:
+  """PPG's `laptop` preset with so many rollouts a group, minibatches as large as before."""
+  config = make_preset("laptop", "ppg")
+  minibatches = config.agent.auxiliary_minibatches * rollouts // config.agent.rollouts_per_phase
+  agent = dataclasses.replace(
+    config.agent, rollouts_per_phase=rollouts, auxiliary_minibatches=minibatches
+  )
+  return dataclasses.replace(config, agent=agent)

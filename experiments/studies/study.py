@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 
-from experiments.config import ExperimentConfig
+from experiments.config import ExperimentConfig, differing_fields
 from experiments.errors import UsageError, unknown
 
 AXES = ("agents", "games", "levels", "seeds")
@@ -118,6 +118,28 @@ def select(
   if agents is not None:
     axes["agents"] = {name: study.agents[name] for name in agents}
   return dataclasses.replace(study, **axes)
+
+
+def check_contrasts(study: Study, agents: Mapping[str, ExperimentConfig]) -> None:
+  """Checks that fields which were set leave the study's contrasts as they are.
+
+  Args:
+    study: as it was.
+    agents: its agents by the same labels, with fields set on all of them.
+
+  Raises:
+    UsageError: two agents no longer differ in a field that they are compared for.
+  """
+  for each in study.contrasts:
+    if {each.before, each.after} <= set(agents):
+      before = differing_fields(study.agents[each.before], study.agents[each.after])
+      after = differing_fields(agents[each.before], agents[each.after])
+      if lost := [field for field in before if field not in after]:
+        raise UsageError(
+          f"{lost[0]} belongs to the change {each.change!r}: with one value for all, "
+          f"{each.before} and {each.after} no longer differ in it; leave it to the study, or "
+          "choose other --agents"
+        )
 
 
 def _run_spec(

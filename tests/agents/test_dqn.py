@@ -1,8 +1,10 @@
 """Q-learning as a usual DQN, and every form on the way there, against references and rlax."""
 
 import dataclasses
+import operator
+import re
 
-from coded_network import PARAMS, code, make_record, scalar
+from coded_network import MODEL, PARAMS, code, make_record, scalar
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,18 +58,32 @@ FORMS = {
 
 def coded_direct(monkeypatch, **changed):
   """The coded network with one head for Q."""
-  settings = SETTINGS | {"sequences": SEQUENCES, "value_coefficient": 0.5} | changed
+  model = dataclasses.replace(MODEL, reward_support=ModelConfig().reward_support)  # read by nothing
+  settings = SETTINGS | {"sequences": SEQUENCES, "value_coefficient": 0.5, "model": model} | changed
   config = QLearningConfig(action_value="direct", **settings)
   return coded_agent(monkeypatch, q_learning, "make_q_learning", config)
 
 
+def small_model(*, network, heads, action_value):
+  """Small sizes and supports, as far as a form reads them."""
+  sizes = {"dynamics_blocks": 0, "head_channels": 2, "hidden": 6}
+  settings = sizes if isinstance(network, WorldModelConfig) else {}
+  if isinstance(heads, CategoricalHeadsConfig):
+    settings = settings | {"value_support": SUPPORT}
+    if action_value != "direct":
+      settings |= {"reward_support": SUPPORT}
+  return ModelConfig(**settings)
+
+
 def small_config(**changed):
   """A real network on frames of 10 x 10, whose optimiser is replaced by plain steps."""
+  form = {
+    name: changed.get(name, getattr(QLearningConfig(), name))
+    for name in ("network", "heads", "action_value")
+  }
   settings = {
     "backbone": NatureCNNConfig(kernels=(4, 3), strides=(2, 1), channels=(3, 4)),
-    "model": ModelConfig(
-      dynamics_blocks=0, head_channels=2, hidden=6, value_support=SUPPORT, reward_support=SUPPORT
-    ),
+    "model": small_model(**form),
     "sequences": SequenceConfig(
       starts=2, unroll_steps=2, bootstrap_steps=2, batch_size=10, capacity=1000, min_size=100
     ),
@@ -303,6 +319,74 @@ def test_the_q_network_against_numpy():
   for head, outputs, width in (("value_head", value, 3), ("reward_head", reward, 2)):
     flat = hidden @ p[head]["dense"]["kernel"] + p[head]["dense"]["bias"][None]
     np.testing.assert_allclose(outputs, flat.reshape(2, 4, width), rtol=1e-4, atol=1e-5)
+
+
+def replaced(config, name, value):
+  """`config` with the field of a dotted name replaced."""
+  first, _, rest = name.partition(".")
+  inner = replaced(getattr(config, first), rest, value) if rest else value
+  return dataclasses.replace(config, **{first: inner})
+
+
+def has_field(config, name):
+  """Whether there is a field of that dotted name."""
+  section, _, last = name.rpartition(".")
+  return hasattr(operator.attrgetter(section)(config) if section else config, last)
+
+
+def traced(config):
+  """Everything that the agent computes, as text, down to the constants."""
+  environment = EnvironmentSpec("small", 5, (10, 10, 3), 4, 100)
+  agent = q_learning.make_q_learning(config, environment, total_environment_steps=1000)
+
+  def everything(key, record):
+    state = agent.init(key)
+    batch = agent.phases[0].make_targets(state, record, key)
+    acted = agent.act(agent.policy_params(state), record["observation"][0], key)
+    return agent.phases[0].update(state, batch, key), acted
+
+  closed = jax.make_jaxpr(everything)(KEY, small_record(config))
+  constants = "".join(str(np.asarray(x).tolist()) for x in closed.consts)
+  return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)) + constants  # without addresses of functions
+
+
+# Fields whose value another field may make meaningless -> another value than the small one's.
+READ_OR_REFUSED = {
+  "model.dynamics_blocks": 2,
+  "model.head_channels": 3,
+  "model.hidden": 7,
+  "model.value_support": CategoricalSupport(low=-6.0, high=6.0, num_atoms=11),
+  "model.reward_support": CategoricalSupport(low=-6.0, high=6.0, num_atoms=11),
+  "value_coefficient": 0.3,
+  "reward_coefficient": 0.3,
+  "network.hidden": 9,
+  "heads.huber_delta": 0.4,
+}
+
+
+def attempt(config, name, value):
+  """The config with a field set, or the words in which that is refused."""
+  try:
+    return replaced(config, name, value)
+  except ValueError as error:
+    return str(error)
+
+
+@pytest.mark.parametrize("form", [*FORMS, "control"])
+def test_every_field_is_read_or_refused(form):
+  """What is set changes what is computed, or is an error that names it."""
+  config = small_config(**FORMS.get(form, {}))
+  there = {name: x for name, x in READ_OR_REFUSED.items() if has_field(config, name)}
+  outcomes = {name: attempt(config, name, value) for name, value in there.items()}
+  refused = {name: said for name, said in outcomes.items() if isinstance(said, str)}
+  for name, said in refused.items():
+    assert said.startswith(f"agent.{name} must be ")
+    assert "its default, as nothing reads it: agent." in said
+  usual = traced(config)
+  assert traced(config) == usual
+  for name in outcomes.keys() - refused.keys():
+    assert traced(outcomes[name]) != usual, name
+  assert bool(refused) == (form != "control")
 
 
 MISTAKES = [

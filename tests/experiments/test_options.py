@@ -115,6 +115,11 @@ MISTAKES = [
   (["--agent", "muzero", "--search", "puct", "--agent.search.gumbel_scale", "1"], "gumbel_scale"),
   (["--calibrate"], "--plan"),
   (["--agent", "muzero", "--agent.reanalyse_fraction", "1.5"], "agent.reanalyse_fraction"),
+  (["--agent", "dqn", "--agent.model.hidden", "64"], "agent.model.hidden must be 128, its default"),
+  (
+    ["--agent", "dqn", "--agent.model.value_support.low", "-5"],
+    "agent.model.value_support must be",
+  ),
   (["--agent", "muzero", "--environment.num_environments", "48"], "agent.sequences.capacity"),
   (["--config", "/nowhere/config.yaml"], "/nowhere/config.yaml"),
   (["--environment.gmae", "maze"], "'--environment.game'"),

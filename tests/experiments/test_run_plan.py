@@ -154,7 +154,7 @@ def test_replay_bytes_are_those_of_the_buffer(agent, settings):
 def test_queue_bytes_are_those_of_a_group():
   config = make_preset("smoke", "ppg")
   queue = filled(
-    RolloutQueue(config.agent.workload(spec_of(config)).phases[-1].source), config, rollouts=4
+    RolloutQueue(config.agent.workload(spec_of(config)).phases[-1].source), config, rollouts=2
   )
   group = sum(leaf.nbytes for leaf in queue.draw().values())
   assert item(plan_run(config), "auxiliary: queue") == group
@@ -163,6 +163,58 @@ def test_queue_bytes_are_those_of_a_group():
 def test_ppgs_published_groups_take_6_4_gb():
   frames = item(plan_run(make_preset("gpu", "ppg")), "auxiliary: queue")
   assert 6.4e9 < frames < 6.7e9
+
+
+@pytest.mark.parametrize(
+  ("total", "every", "open_rollouts"),
+  [
+    (8, 4, 0),  # after turns 4 and 8, of groups of 4
+    (8, 8, 0),
+    (8, 2, 2),  # after turns 2, 4, 6 and 8
+    (7, 4, 3),  # after turn 4, and at the end after turn 7
+    (10, 2.5, 3),  # after turns 3, 5, 8 and 10, the first that reach a multiple of 2.5
+  ],
+)
+def test_a_checkpoint_holds_the_rollouts_of_an_open_group(total, every, open_rollouts):
+  """`total` and `every` in turns; as many bytes as the queue itself gives a checkpoint."""
+  config = make_preset("smoke", "ppg")
+  turn = config.agent.rollout_length * config.environment.num_environments
+  agent = dataclasses.replace(config.agent, rollouts_per_phase=4, auxiliary_minibatches=16)
+  training = TrainingConfig(total * turn, checkpoint_every=int(every * turn))
+  plan = plan_run(dataclasses.replace(config, agent=agent, training=training))
+  assert plan.open_rollouts == bytes_waiting(config, agent, rollouts=open_rollouts)
+  assert plan.open_rollouts_if_stopped == bytes_waiting(config, agent, rollouts=3)
+
+
+def bytes_waiting(config, agent, *, rollouts):
+  """Returns the bytes of frames and the like that a queue with so many rollouts saves."""
+  config = dataclasses.replace(config, agent=agent)
+  queue = RolloutQueue(agent.workload(spec_of(config)).phases[-1].source)
+  state = filled(queue, config, rollouts=rollouts).save_state()
+  return sum(x.nbytes for name, x in state.items() if name.startswith("rollouts/"))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_ppgs_presets_have_their_checkpoints_between_groups(preset):
+  assert plan_run(make_preset(preset, "ppg")).open_rollouts == 0
+
+
+@pytest.mark.parametrize(
+  ("every", "said"),
+  [
+    ("2048", "checkpoints: between two groups of rollouts, none of which they hold; one of a run "),
+    ("1500", "checkpoints: one holds up to 6.0 MiB of rollouts of a group that is not complete"),
+  ],
+)
+def test_the_plan_says_what_a_checkpoint_holds(every, said, tmp_path, capsys):
+  options = ["--preset", "smoke", "--plan", "--training.checkpoint_every", every]
+  options += ["--out", str(tmp_path / "run")]
+  assert guarded(run_command, ["train", "--agent", "ppg", *options]) == 0
+  assert said in capsys.readouterr().out
+  assert guarded(run_command, ["compare", "--agents", "ppg", *options]) == 0
+  assert said.partition(";")[0] in capsys.readouterr().out
+  assert guarded(run_command, ["train", "--agent", "ppo", *options]) == 0
+  assert "checkpoints:" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

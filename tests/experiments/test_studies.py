@@ -30,7 +30,11 @@ PRESETS = list(STUDIES[DEFAULT])
 
 # What a change may touch: DESIGN.md wants each rung to be a configuration and nothing else.
 TOUCHED = {
-  "network": ("agent.backbone.", "agent.network."),
+  "network": (
+    "agent.backbone.",
+    "agent.network.",
+    *(f"agent.model.{name}" for name in ("dynamics_blocks", "head_channels", "hidden")),
+  ),
   "sample-reuse": (
     "agent.sequences.samples_per_insert",
     "agent.sequences.priority_exponent",
@@ -43,14 +47,23 @@ TOUCHED = {
     "agent.sequences.starts",
     "agent.target_interval",
   ),
-  "categorical-heads": ("agent.heads.",),
-  "reward-decomposition": ("agent.action_value",),
+  "categorical-heads": (
+    "agent.heads.",
+    "agent.model.value_support.",
+    "agent.model.reward_support.",
+  ),
+  "reward-decomposition": ("agent.action_value", "agent.model.reward_support."),
 }
 
 
 def changed_fields(a, b):
   flat_a, flat_b = flatten(to_mapping(a)), flatten(to_mapping(b))
   return {name for name in {**flat_a, **flat_b} if flat_a.get(name, ...) != flat_b.get(name, ...)}
+
+
+def protocol(config):
+  """How long and how an agent is trained and evaluated, wherever its checkpoints fall."""
+  return dataclasses.replace(config.training, checkpoint_every=1), config.evaluation
 
 
 @pytest.mark.parametrize(("name", "preset"), PAIRS)
@@ -63,7 +76,7 @@ class TestEveryStudy:
 
   def test_is_on_one_protocol_and_rebuilt_from_its_files(self, name, preset):
     study = make_named_study(name, preset)
-    assert len({(c.training, c.evaluation) for c in study.agents.values()}) == 1
+    assert len({protocol(config) for config in study.agents.values()}) == 1
     for config in study.agents.values():
       assert from_mapping(to_mapping(config)) == config
 
@@ -174,6 +187,39 @@ class TestLevels:
     without, everything = study.figures.values()
     assert set(everything) == set(study.agents)
     assert set(everything) - set(without) == {"ppo", "ppg"}
+
+
+WITH_PPG = [pair for pair in PAIRS if "ppg" in make_named_study(*pair).agents]
+
+
+@pytest.mark.parametrize(("name", "preset"), WITH_PPG)
+class TestPPG:
+  def test_it_has_four_auxiliary_phases_or_more(self, name, preset):
+    """With fewer it is PPO with a single epoch."""
+    plan = plan_run(make_named_study(name, preset).agents["ppg"])
+    (auxiliary,) = [phase for phase in plan.phases if phase.name == "auxiliary"]
+    assert auxiliary.draws >= 4
+    assert auxiliary.updates >= 4 * 8
+
+  def test_its_checkpoints_fall_between_groups(self, name, preset):
+    """All but the last, which is where the agents' common number of steps is reached."""
+    study = make_named_study(name, preset)
+    config, others = study.agents["ppg"], study.agents["ppo"].training
+    turn = config.agent.rollout_length * config.environment.num_environments
+    group = config.agent.rollouts_per_phase * turn
+    assert config.training.checkpoint_every % group == 0
+    assert config.training.checkpoint_every <= max(group, 1.5 * others.checkpoint_every)
+    steps = config.training.total_environment_steps // group * group
+    whole = dataclasses.replace(config.training, total_environment_steps=steps)
+    assert plan_run(dataclasses.replace(config, training=whole)).open_rollouts == 0
+
+
+def test_minibatches_of_a_short_levels_run_are_as_large_as_the_presets():
+  """Of the plan: 13 rollouts in groups of 3, 6 passes over 192 segments, 4 at a time."""
+  agents = [make_named_study("levels", "laptop").agents["ppg"], make_preset("laptop", "ppg")]
+  plans = [plan_run(config).phases[-1] for config in agents]
+  assert plans[0].updates == 4 * 6 * 48
+  assert plans[0].samples / plans[0].updates == plans[1].samples / plans[1].updates == 4 * 256
 
 
 def test_the_contest_has_its_steps_and_levels():
@@ -310,7 +356,7 @@ FIELD = ["--agent.sequences.batch_size", "64"]  # one of those that the change b
 
 def test_a_field_that_agents_are_compared_for_is_left_to_the_study():
   arguments = ["compare", "--study", "dqn-ladder", "--preset", "smoke", "--plan", *FIELD]
-  with pytest.raises(UsageError, match=r"--agent.sequences.batch_size belongs to .*'batch-size'"):
+  with pytest.raises(UsageError, match=r"agent.sequences.batch_size belongs to .*'batch-size'"):
     run_command(arguments)
 
 

@@ -375,6 +375,39 @@ def test_what_a_study_sets_against_one_another_is_multiplied_too():
   assert set(varied.figures["both"]) == set(varied.agents)
 
 
+LADDER = ["sweep", "--study", "dqn-ladder", "--preset", "smoke", "--plan"]
+
+
+@pytest.mark.parametrize(
+  ("axes", "field"),
+  [
+    (["agent.sequences.batch_size=32,64"], "agent.sequences.batch_size"),
+    (["agent.discount=0.9", "agent.target_interval=100"], "agent.target_interval"),
+    (["agent.backbone=laptop,impala"], "agent.backbone.kind"),
+  ],
+)
+def test_a_field_that_agents_are_compared_for_is_left_to_the_study(axes, field, capsys):
+  axes = [part for axis in axes for part in ("--set", axis)]
+  assert guarded(run_command, [*LADDER, *axes]) == 2
+  said = capsys.readouterr()
+  assert said.err.startswith(f"error: {field} belongs to the change ")
+  assert (said.err.count("\n"), said.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    [*LADDER, "--set", "agent.discount=0.9,0.99"],
+    [*LADDER, "--set", "agent.sequences.batch_size=32,64", "--agents", "dqn", "dqn+network"],
+    ["sweep", "--preset", "smoke", "--set", "agent.discount=0.9,0.99", "--plan"],
+  ],
+  ids=["equal in all", "the rungs are not there", "no contrast"],
+)
+def test_other_fields_and_agents_are_free(arguments, capsys):
+  assert run_command(arguments) == 0
+  assert "environment steps" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("engine", ["local", "slurm"])
 def test_where_nothing_can_be_written_it_is_one_line(tmp_path, capsys, engine, slurm):
   """A file stands where a directory of the study has to be made."""
