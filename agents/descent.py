@@ -8,7 +8,7 @@ import jax
 import optax
 
 from agents.figures import Figures, join_figures
-from agents.interface import Shards
+from agents.interface import Metrics, Shards
 from networks.gradients import value_and_grad_in_chunks
 
 
@@ -21,7 +21,7 @@ def descend(
   batch: Any,
   chunk_size: int,
   shards: Shards,
-) -> tuple[Any, Any, dict[str, jax.Array]]:
+) -> tuple[Any, Any, Metrics]:
   """Descends the gradient of a mean loss; all shards come to the same parameters.
 
     g = 1/D sum_d grad L_d

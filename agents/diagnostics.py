@@ -19,7 +19,7 @@ def errors_by_step(
     first_step: model steps that the first row has taken.
 
   Returns:
-    `NAME_error_k` by the number k of model steps; 0, joined, where no start's episode lasts
+    `NAME_error_k` by the number k of model steps; of nothing where no start's episode lasts
     so long.
   """
   error = jnp.abs(said - target)

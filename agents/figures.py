@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from agents.interface import Ratio
 from losses.moments import Moments, join_moments, moments_of
 from losses.value import explained_variance
 
@@ -22,9 +23,9 @@ class MaskedMean(NamedTuple):
   total: jax.Array  # [], joined from [D]
   count: jax.Array  # [], joined from [D]
 
-  def joined(self) -> jax.Array:
-    """Returns the mean over all shards, a scalar; 0 where the masks are nowhere 1."""
-    return jnp.sum(self.total) / jnp.maximum(jnp.sum(self.count), 1.0)
+  def joined(self) -> Ratio:
+    """Returns the sums over all shards: how many count differs from minibatch to minibatch."""
+    return Ratio(jnp.sum(self.total), jnp.sum(self.count))
 
 
 class ExplainedVariance(NamedTuple):
@@ -62,8 +63,8 @@ def variance_explained(prediction: jax.Array, target: jax.Array) -> ExplainedVar
   return ExplainedVariance(moments_of(target - prediction), moments_of(target))
 
 
-def join_figures(figures: Figures) -> dict[str, jax.Array]:
-  """Metrics, scalars by name, of what all shards give.
+def join_figures(figures: Figures) -> dict[str, jax.Array | Ratio]:
+  """Metrics by name of what all shards give.
 
   Args:
     figures: by name, `[D]` in the place of every scalar.

@@ -17,7 +17,19 @@ from replay.interface import Record, Rollouts, Sequences, Trajectory
 TrainState = Any  # a frozen struct per agent, of arrays only
 PolicyParams = Any  # what acting needs of it
 Batch = Any  # a tree of [N, ...] arrays; minibatches are drawn along the first axis
-Metrics = Mapping[str, jax.Array]  # scalars by name
+
+
+class Ratio(NamedTuple):
+  """A metric that some updates say more about than others, such as an error on rare steps.
+
+  Over several updates totals and counts add up; the quotient is taken last.
+  """
+
+  total: jax.Array  # []
+  count: jax.Array  # []
+
+
+Metrics = Mapping[str, jax.Array | Ratio]  # by name; a scalar is a mean over the minibatch
 
 
 class ActorOutput(NamedTuple):

@@ -93,11 +93,11 @@ def latent_drift(latent: jax.Array, inside: jax.Array, *, starts: int) -> Figure
     starts: S.
 
   Returns:
-    A figure; 0 where no start qualifies (S <= K).
+    A figure; of nothing where no start qualifies (S <= K).
   """
   steps = latent.shape[0] - 1
   if starts <= steps:
-    return jnp.zeros(())
+    return masked_mean(jnp.zeros(1), jnp.zeros(1))
   by_sequence = latent.reshape((steps + 1, -1, starts, *latent.shape[2:]))
   unrolled = by_sequence[-1][:, : starts - steps]
   encoded = by_sequence[0][:, steps:]

@@ -1,7 +1,6 @@
 """Runs an agent's phases on the devices; owns the train state."""
 
 from collections.abc import Mapping
-import math
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 from agents.interface import Agent, Batch, Phase, PolicyParams, TrainState
 from replay.interface import Record, Trajectory
 from training import sharding
+from training.averages import Metric, average, is_finite
 from training.keys import Purpose, derive_key, derive_seed
 
 
@@ -76,7 +76,7 @@ class Learner:
       record = sharding.place(record, self._mesh, sharding.TIME_FIRST)
     return self._phases[index].make_targets(self.state, record, key)
 
-  def update(self, index: int, batch: Batch, *, draw: int) -> dict[str, float]:
+  def update(self, index: int, batch: Batch, *, draw: int) -> dict[str, Metric]:
     """Learns from a batch, for all epochs and minibatches of phase `index`.
 
     Args:
@@ -85,7 +85,7 @@ class Learner:
       draw: number of this draw in the run; keys and shuffling follow from it.
 
     Returns:
-      Metrics `phase/quantity`, means over the updates.
+      Metrics `phase/quantity`, of all updates together.
 
     Raises:
       NonFiniteError: a metric is not finite; names the phase, quantity and update.
@@ -111,8 +111,8 @@ class Learner:
     update has spoilt them.
     """
     finite = jax.device_get(self._finite(self.state))
-    for path, is_finite in jax.tree_util.tree_leaves_with_path(finite):
-      if not is_finite:
+    for path, is_good in jax.tree_util.tree_leaves_with_path(finite):
+      if not is_good:
         raise NonFiniteError(f"the train state{jax.tree_util.keystr(path)} is not finite")
 
   def compilations(self) -> dict[str, int]:
@@ -158,12 +158,10 @@ class _CompiledPhase:
     }
 
 
-def _summarise(phase: str, metrics: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
-  """Means over a phase's updates, checked to be finite."""
+def _summarise(phase: str, metrics: list[Mapping[str, Metric]]) -> dict[str, Metric]:
+  """Metrics of a phase's updates together, checked to be finite."""
   for number, update_metrics in enumerate(metrics):
     for name, value in update_metrics.items():
-      if not math.isfinite(value):
+      if not is_finite(value):
         raise NonFiniteError(f"{phase}/{name} is {value} in update {number} of its draw")
-  return {
-    f"{phase}/{name}": float(np.mean([each[name] for each in metrics])) for name in metrics[0]
-  }
+  return {f"{phase}/{name}": metric for name, metric in average(metrics).items()}

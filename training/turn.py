@@ -11,6 +11,7 @@ from agents.interface import Agent
 from replay.interface import Source
 from training import sharding
 from training.actor import Actor
+from training.averages import Metric, average, settled
 from training.counters import Counters
 from training.episodes import Episode
 from training.learner import Learner, NonFiniteError
@@ -45,7 +46,7 @@ class Turn:
       counters: of the run; are moved on.
 
     Returns:
-      The turn's metrics: means over the draws, what the sources say, `speed/...`. And the
+      The turn's metrics: those of all draws together, what the sources say, `speed/...`. And the
       episodes that ended in it.
 
     Raises:
@@ -82,7 +83,7 @@ class Turn:
     return episodes
 
   def _learn(self, counters: Counters, watch: Stopwatch) -> dict[str, float]:
-    """Runs every phase that is due; returns its metrics, means over the draws."""
+    """Runs every phase that is due; returns its metrics over the draws."""
     row: dict[str, float] = {}
     for index, source in enumerate(self._sources):
       draws = []
@@ -91,10 +92,10 @@ class Turn:
           draws.append(self._run_phase(index, counters.draws[index], watch))
         counters.draws[index] += 1
       if draws:
-        row |= {name: float(np.mean([each[name] for each in draws])) for name in draws[0]}
+        row |= settled(average(draws))
     return row
 
-  def _run_phase(self, index: int, draw: int, watch: Stopwatch) -> dict[str, float]:
+  def _run_phase(self, index: int, draw: int, watch: Stopwatch) -> dict[str, Metric]:
     """Runs a phase on one draw; returns its metrics."""
     phase, source = self._agent.phases[index], self._sources[index]
     with watch.part("replay"):

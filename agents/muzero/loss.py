@@ -87,8 +87,8 @@ def diagnostics(
     targets: `[K + 1, R, ...]`, starts flattened.
 
   Returns:
-    Figures by name. Errors on rewarding steps are 0 where the batch has none;
-    `rewarding_steps` says how many it has.
+    Figures by name. `rewarding_steps` says which share of the steps the errors on rewarding
+    ones are of.
   """
   prior, search = prediction.policy_logits[0], targets.policy[0]
   log_search = jnp.log(jnp.maximum(search, 1e-12))

@@ -92,7 +92,7 @@ def reward_diagnostics(reward: jax.Array, targets: SequenceBatch) -> dict[str, F
     targets: `[U, R]`, starts joined.
 
   Returns:
-    Figures by name. Errors on rewarding steps are 0 where the batch has none.
+    Figures by name.
   """
   rewarding = _rewarding(targets)
   error = jnp.abs(reward - targets.reward)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agents.figures import join_figures, masked_mean, variance_explained
+from agents.interface import Ratio
 
 
 def joined(make, *arrays, count):
@@ -30,16 +31,17 @@ def test_shards_make_the_whole(count):
   mask = np.float32(np.arange(16) < 7)  # the last of two, and two of four, have none
   metrics = joined(figures, x, y, mask, count=count)
   np.testing.assert_allclose(metrics["mean"], x.mean(), rtol=1e-5)
-  np.testing.assert_allclose(metrics["masked"], x[:7].mean(), rtol=1e-5)
+  np.testing.assert_allclose(metrics["masked"].total, x[:7].sum(), rtol=1e-5)
+  assert metrics["masked"].count == 7
   np.testing.assert_allclose(metrics["explained"], 1 - np.var(y - x) / np.var(y), rtol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_without_anything_to_say_they_are_zero(count):
+def test_without_anything_to_say_they_say_so(count):
   """A large target that does not vary but by rounding, on each shard by another."""
   target = np.float32([50.0, 50.00001, 49.99999, 50.0])
   metrics = joined(figures, np.arange(4.0, dtype=np.float32), target, np.zeros(4), count=count)
-  assert metrics["masked"] == 0.0
+  assert metrics["masked"] == Ratio(0.0, 0.0)
   assert metrics["explained"] == 0.0
 
 
