@@ -407,6 +407,7 @@ def catch_dqn(config):
     **settings
     | {
       "backbone": NatureCNNConfig(kernels=(4,), strides=(4,), channels=(16,)),
+      "model": config.agent.model,
       "network": QNetworkConfig(hidden=64),
       "sequences": dataclasses.replace(settings["sequences"], starts=1, batch_size=32),
       "target_interval": 200,

@@ -69,18 +69,20 @@ AGENT_CONFIGS = {
   ),
   "q_learning": QLearningConfig(backbone=BACKBONE, model=MODEL, sequences=SEQUENCES),
 }
-# Further forms of Q-learning's network, down to a usual DQN's.
+# Further forms of Q-learning's network, down to a usual DQN's, each with what it reads of MODEL.
 FORMS = {
   "dqn": QLearningConfig(
-    backbone=NatureCNNConfig((4, 3), (2, 1), (3, 4)), model=MODEL, sequences=SEQUENCES,
+    backbone=NatureCNNConfig((4, 3), (2, 1), (3, 4)), sequences=SEQUENCES,
     network=QNetworkConfig(hidden=8), heads=ScalarHeadsConfig(), action_value="direct",
   ),
   "dqn, two categorical heads": QLearningConfig(
-    backbone=NatureCNNConfig((4, 3), (2, 1), (3, 4)), model=MODEL, sequences=SEQUENCES,
+    backbone=NatureCNNConfig((4, 3), (2, 1), (3, 4)), sequences=SEQUENCES,
+    model=ModelConfig(value_support=SUPPORT, reward_support=SUPPORT),
     network=QNetworkConfig(hidden=8),
   ),
   "scalar model step": QLearningConfig(
-    backbone=BACKBONE, model=MODEL, sequences=SEQUENCES, heads=ScalarHeadsConfig(),
+    backbone=BACKBONE, sequences=SEQUENCES, heads=ScalarHeadsConfig(),
+    model=ModelConfig(head_channels=2, hidden=4),
     action_value="direct",
   ),
 }  # fmt: skip

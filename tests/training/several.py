@@ -45,9 +45,10 @@ def tiny(agent: str, *, turns: int, turn: int) -> ExperimentConfig:
   if agent in ON_ROLLOUTS:
     changes |= {"hidden": 8, "num_minibatches": 2, "gradient_chunk": 0, **ON_ROLLOUTS[agent]}
   else:
-    changes["model"] = dataclasses.replace(
-      preset.agent.model, dynamics_blocks=0, head_channels=2, hidden=8
-    )
+    if agent != "dqn":  # which has no model step
+      changes["model"] = dataclasses.replace(
+        preset.agent.model, dynamics_blocks=0, head_channels=2, hidden=8
+      )
     changes["sequences"] = dataclasses.replace(
       preset.agent.sequences,
       starts=2,
