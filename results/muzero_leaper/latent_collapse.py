@@ -3,10 +3,12 @@
 A random policy's frames on leaper easy-200 are kept; the world model of the `laptop` preset learns
 rewards and 5-step values from them, bootstrapped from a target network, without any acting.
 Printed as it goes: explained variance of the returns that came, the chance that a rewarding
-step is predicted higher than another one (AUC), and which share of the latents' deviation
-differs between frames. All but the first are of steps after those that are learnt from.
+step is predicted higher than another one (AUC), the mean reward predicted for rewarding steps (of
+10), and which share of the latents' deviation differs between frames. All are of steps after
+those that are learnt from.
 
   python results/muzero_leaper/latent_collapse.py standardised
+  python results/muzero_leaper/latent_collapse.py standardised --batch-size 32
   python results/muzero_leaper/latent_collapse.py unit_interval --value-coefficient 0.25
 """
 
@@ -149,7 +151,10 @@ def measure(model: Model, data: Data, came: np.ndarray, generator: np.random.Gen
   others = reward[usual][data.reward[t, b] == 0]
   above = [np.mean(others < x) + np.mean(others == x) / 2 for x in reward[len(t) :]]
   differing = latent[usual].std(0).mean() / latent[usual].std()
-  return f"explained {explained:6.3f}  AUC {np.mean(above):.3f}  differing {differing:.3f}"
+  return (
+    f"explained {explained:6.3f}  AUC {np.mean(above):.3f}  "
+    f"rewards predicted {np.mean(reward[len(t) :]):.2f}  differing {differing:.3f}"
+  )
 
 
 def main() -> int:
@@ -159,6 +164,7 @@ def main() -> int:
   )
   parser.add_argument("frame_scaling", choices=FRAME_SCALINGS)
   parser.add_argument("--value-coefficient", type=float, default=1.0)
+  parser.add_argument("--batch-size", type=int, default=AGENT.sequences.batch_size)
   parser.add_argument("--samples", type=int, default=70_000)
   parser.add_argument("--seed", type=int, default=0)
   options = parser.parse_args()
@@ -170,13 +176,14 @@ def main() -> int:
     seed=options.seed,
     value_coefficient=options.value_coefficient,
   )
-  target, batch = model.params, AGENT.sequences.batch_size
+  target, batch = model.params, options.batch_size
+  interval = AGENT.target_interval * AGENT.sequences.batch_size // batch  # equal in samples
   print(f"0 samples  {measure(model, data, came, generator)}", flush=True)
   for update in range(1, options.samples // batch + 1):
     t, b = generator.integers(LEARNT - N, size=batch), generator.integers(ENVIRONMENTS, size=batch)
     value = n_step_targets(data, t, b, functools.partial(model.value, target))
     model.learn(data.frames[t, b], data.action[t, b], data.reward[t, b], value)
-    if update % AGENT.target_interval == 0:
+    if update % interval == 0:
       target = model.params
     if update % (10_000 // batch) == 0:
       print(f"{update * batch} samples  {measure(model, data, came, generator)}", flush=True)
