@@ -26,7 +26,7 @@ from training.actor import Actor, CompiledAct
 from training.checkpoint_reader import CheckpointReader
 from training.sharding import make_own_mesh
 
-ENVIRONMENTS, STEPS, ROLLOUTS = 64, 128, 4
+ENVIRONMENTS, STEPS, ROLLOUTS = 64, 128, 8
 
 
 def main() -> int:
