@@ -52,7 +52,11 @@ def assert_same_run(directory: Path, reference: Path) -> None:
   episodes = [(each / "episodes.jsonl").read_bytes() for each in (directory, reference)]
   assert episodes[0] == episodes[1]
   results = [json.loads((each / "result.json").read_text()) for each in (directory, reference)]
+  compiled = []
   for result in results:
     del result["seconds"]
-    assert set(result["compilations"].values()) == {1}
+    compiled.append(set(result.pop("compilations").values()))
   assert results[0] == results[1]
+  # Of the last start, which compiles no update if the one before it had trained to the end.
+  assert compiled[0] in ({1}, {0, 1})
+  assert compiled[1] == {1}
