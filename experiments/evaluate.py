@@ -10,7 +10,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+from experiments.errors import EXIT_FAILED, UsageError
 from experiments.evaluation_options import check, check_together, make_parser, make_plan
 from experiments.evaluation_plan import EvaluationPlan
 from experiments.options import guarded
@@ -27,13 +27,12 @@ def main(arguments: Sequence[str]) -> int:
   plans = [make_plan(directory, options) for directory in find_run_directories(options.runs)]
   check_together(plans)
   from experiments import evaluation_output  # here: JAX, rich
-  from experiments.evaluation_processes import Stopped
-  from experiments.stop_requests import exit_code_of
+  from experiments.stop_requests import Stopped, exit_code_of, stopping_at_once
   from training.checkpoint import CheckpointError
 
   results: list[dict[str, Any]] = []
   try:
-    with contextlib.closing(_evaluate(plans, options)) as evaluated:
+    with stopping_at_once(), contextlib.closing(_evaluate(plans, options)) as evaluated:
       for result in evaluated:
         results.append(result)
         evaluation_output.print_run(result)
@@ -49,9 +48,6 @@ def main(arguments: Sequence[str]) -> int:
       file=sys.stderr,
     )
     return exit_code_of(stopped.number)
-  except KeyboardInterrupt:
-    print("stopped; the evaluations that were complete are written", file=sys.stderr)
-    return EXIT_INTERRUPTED
   return 0
 
 

@@ -16,7 +16,7 @@ from experiments.engines.interface import Task
 from experiments.engines.local import LocalEngine, share_out, usable_gpus
 from experiments.errors import EXIT_USAGE, UsageError
 from experiments.processes import ENDED, FINISHED, INTERRUPTED, Job, ProcessPool, Stopping
-from experiments.stop_requests import StopSignals
+from experiments.stop_requests import Stopped, StopSignals
 
 GRACE_SECONDS = 10.0  # from a signal to the kill: an evaluation has nothing to save
 POLL_SECONDS = 0.1
@@ -37,14 +37,6 @@ _PASSED_ON = (
 _PASSED_ON_LISTS = ("levels", "simulations")
 
 
-class Stopped(Exception):
-  """A signal came, of this `number`; no evaluation plays any more."""
-
-  def __init__(self, number: int):
-    super().__init__(f"stopped by {signal.Signals(number).name}")
-    self.number = number
-
-
 def evaluate_side_by_side(
   directories: Sequence[Path], options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
@@ -63,7 +55,7 @@ def evaluate_side_by_side(
   slots = share_out(count, cores=sorted(os.sched_getaffinity(0)), gpus=usable_gpus())
   with contextlib.ExitStack() as stack:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procplan_evaluate_")))
-    signals = stack.enter_context(StopSignals())
+    signals = stack.enter_context(StopSignals(*_stop_signals()))
     tasks = [
       _make_task(directory, options, folder / f"{i}.json")
       for i, directory in enumerate(directories)
@@ -82,6 +74,12 @@ def evaluate_side_by_side(
         yield _result_of(job, directory)
     if signals.number is not None:
       raise Stopped(signals.number)
+
+
+def _stop_signals() -> list[int]:
+  """Signals that stop all; a closed terminal too, of which the children would not know."""
+  numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+  return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup
 
 
 def child_arguments(directory: Path, options: argparse.Namespace, path: Path) -> list[str]:

@@ -43,13 +43,14 @@ def stop_requests() -> Iterator[StopRequests]:
 
 
 class StopSignals:
-  """Takes SIGINT and SIGTERM while it is entered.
+  """Takes signals, SIGINT and SIGTERM unless others are given, while it is entered.
 
   Attributes:
     number: the first signal that came, or None.
   """
 
-  def __init__(self):
+  def __init__(self, *numbers: int):
+    self._numbers = numbers or (signal.SIGINT, signal.SIGTERM)
     self.number: int | None = None
     self._new: list[int] = []
     self._previous: dict[int, object] = {}
@@ -60,7 +61,7 @@ class StopSignals:
     return new
 
   def __enter__(self) -> "StopSignals":
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in self._numbers:
       self._previous[number] = signal.signal(number, self._handle)
     return self
 
@@ -72,6 +73,30 @@ class StopSignals:
     del frame
     self.number = self.number or number
     self._new.append(number)
+
+
+class Stopped(BaseException):
+  """A signal, of this `number`, has stopped what was going on; not an error that is handled."""
+
+  def __init__(self, number: int):
+    super().__init__(f"stopped by {signal.Signals(number).name}")
+    self.number = number
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+  """Raises Stopped, wherever the process is, when SIGTERM or SIGINT comes."""
+
+  def handle(number, frame):
+    del frame
+    raise Stopped(number)
+
+  previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
 
 
 def exit_code_of(number: int) -> int:

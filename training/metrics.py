@@ -68,7 +68,7 @@ class JsonLines:
     if checksum is not None and _checksum(Path(self._file.name), position) != checksum:
       raise ValueError(
         f"{self._file.name} is damaged: its first {position} bytes are not those that the "
-        "checkpoint was made at"
+        "checkpoint was made at; put it back from a copy, or begin anew in another directory"
       )
 
   def cut_back(self, position: int) -> None:

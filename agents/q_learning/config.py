@@ -86,8 +86,8 @@ HeadsConfig = CategoricalHeadsConfig | ScalarHeadsConfig
 class QLearningConfig:
   """Settings of Q-learning. The defaults are those of MuZero's control.
 
-  Which fields are read depends on `network`, `heads` and `action_value`; what is not read has
-  to be as by default, so that nothing that is set is ignored.
+  Which fields are read depends on `network`, `heads` and `action_value`; what they leave unread
+  has to be as by default, so that it is not set in vain.
 
   Attributes:
     backbone: of the representation.

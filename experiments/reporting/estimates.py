@@ -33,12 +33,7 @@ class Estimates:
 
 def estimate_all(study: Study, *, resamples: int) -> Estimates:
   """Runs the statistics of a study once."""
-  aggregates = {}
-  for levels in study.levels:
-    for split in SPLITS:
-      scores = aggregate_scores(study, levels, split)
-      if scores is not None:
-        aggregates[levels, split] = scores
+  aggregates = all_aggregates(study)
   estimates = {
     (agent, levels, split): aggregate(matrix, resamples=resamples)
     for (levels, split), scores in aggregates.items()
@@ -53,13 +48,23 @@ def estimate_all(study: Study, *, resamples: int) -> Estimates:
   return Estimates(aggregates, estimates, improvements, resamples)
 
 
+def all_aggregates(study: Study) -> dict[tuple[str, str], Aggregate]:
+  """(level distribution, split) -> normalised scores of all agents, where there are some."""
+  found = {
+    (levels, split): aggregate_scores(study, levels, split)
+    for levels in study.levels
+    for split in SPLITS
+  }
+  return {place: scores for place, scores in found.items() if scores is not None}
+
+
 def aggregate_curves(
-  study: Study, numbers: Estimates, levels: str
+  study: Study, aggregates: Mapping[tuple[str, str], Aggregate], levels: str, *, resamples: int
 ) -> dict[tuple[str, str], AggregateCurve]:
   """(agent, split) -> curve over all games of a level distribution, where there is one."""
   return {
-    (agent, split): aggregate_curve(study, agent, scores, resamples=numbers.resamples)
-    for (name, split), scores in numbers.aggregates.items()
+    (agent, split): aggregate_curve(study, agent, scores, resamples=resamples)
+    for (name, split), scores in aggregates.items()
     if name == levels
     for agent in scores.matrices
   }

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from experiments.reporting.aggregates import AggregateCurve
 from experiments.reporting.curves import PANEL, RETURN, draw_learning, published_in_panel
-from experiments.reporting.estimates import aggregate_curves, estimate_all
+from experiments.reporting.estimates import aggregate_curves, all_aggregates
 from experiments.reporting.figures import draw_aggregate
 from experiments.reporting.series import training_series
 from experiments.reporting.study import Study
@@ -65,11 +65,11 @@ def _panels(study: Study, *, resamples: int) -> list[Draw]:
     for game in study.games
     if _has_returns(study, levels, game)
   ]
-  numbers = estimate_all(study, resamples=resamples)
+  aggregates = all_aggregates(study)
   for levels in study.levels:
-    scores = numbers.aggregates.get((levels, "test"))
-    if scores is not None and len(scores.games) > 1:
-      draws.append(_aggregate(study, levels, aggregate_curves(study, numbers, levels)))
+    if any(len(scores.games) > 1 for (name, _), scores in aggregates.items() if name == levels):
+      curves = aggregate_curves(study, aggregates, levels, resamples=resamples)
+      draws.append(_aggregate(study, levels, curves))
   return draws
 
 

@@ -100,7 +100,7 @@ def _aggregate_panels(study: Study, numbers: Estimates, levels: str) -> list[Mar
   bands = "; shaded: 95 % intervals" if max(runs) > 1 else "; one run a game, no interval"
   steps = sorted({each.environment_steps for each in mine.values()})
   at = list_in_words([steps_in_words(step) for step in steps])
-  curves = aggregate_curves(study, numbers, levels)
+  curves = aggregate_curves(study, numbers.aggregates, levels, resamples=numbers.resamples)
   panels = []
   for axis, how in _AXES.items():
     if all(math.isfinite(x) for curve in curves.values() for x in curve.along(axis)):

@@ -373,7 +373,7 @@ def attempt(config, name, value):
 
 
 @pytest.mark.parametrize("form", [*FORMS, "control"])
-def test_every_field_is_read_or_refused(form):
+def test_every_field_that_a_form_could_leave_out_is_read_or_refused(form):
   """What is set changes what is computed, or is an error that names it."""
   config = small_config(**FORMS.get(form, {}))
   there = {name: x for name, x in READ_OR_REFUSED.items() if has_field(config, name)}

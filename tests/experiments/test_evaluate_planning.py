@@ -21,7 +21,7 @@ import pytest
 from agents.model import make_world_model
 from environments.factory import environment_spec, make_environment
 from environments.levels import parse_levels
-from experiments import evaluation_processes
+from experiments import checkpoint_evaluation, evaluation_processes
 from experiments.evaluate import main
 from experiments.options import guarded
 from experiments.planning_plot import _draw, _title
@@ -309,6 +309,40 @@ def test_a_signal_stops_what_plays_and_keeps_what_is_complete(
   name = signal.Signals(number).name
   assert said[-1] == f"stopped by {name}: 1 of 4 evaluations were complete and are written"
   assert any("killed" in line for line in said) == (how == "stubborn")
+  assert handlers == [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_stops_one_process_and_keeps_what_is_complete(
+  run, evaluated, tmp_path, monkeypatch, capsys, number, code
+):
+  """The first run's evaluation is complete, the second plays on."""
+  runs = [shutil.copytree(run, tmp_path / f"run_{i}") for i in range(2)]
+  (result,) = json.loads((evaluated[0] / "all.json").read_text())["runs"]
+  playing = threading.Event()
+
+  def evaluate(plan, reader):
+    if plan.directory == runs[0]:
+      return {**result, "run": str(plan.directory)}
+    playing.set()
+    while True:
+      time.sleep(0.01)
+
+  def send():
+    playing.wait()
+    os.kill(os.getpid(), number)
+
+  monkeypatch.setattr(checkpoint_evaluation, "evaluate_run", evaluate)
+  handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+  thread = threading.Thread(target=send)
+  thread.start()
+  saved = tmp_path / "all.json"
+  assert main([*map(str, runs), "--json", str(saved)]) == code
+  thread.join()
+  assert [each["run"] for each in json.loads(saved.read_text())["runs"]] == [str(runs[0])]
+  said = capsys.readouterr().err.splitlines()
+  name = signal.Signals(number).name
+  assert said[-1] == f"stopped by {name}: 1 of 2 evaluations were complete and are written"
   assert handlers == [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
 
 

@@ -3,7 +3,7 @@
 `memory_study.py DIRECTORY --steps 200000` trains every agent's `smoke` preset so long, with its
 checkpoints and evaluations, and prints how the memory of its process went. Networks and replay
 are small, so that what grows with steps, turns, checkpoints or evaluations is not hidden behind
-them; the replay is full within the first fiftieth.
+them; the replay is full within the first tenth.
 """
 
 import argparse

@@ -10,6 +10,7 @@ import sys
 import damage
 from fuzz_configs import fuzz
 from kill_study import TURN, tiny_study
+from memory_study import growth
 import pytest
 
 from experiments.command_line import run_command
@@ -36,6 +37,27 @@ def test_damage_is_told_and_nothing_wrong_is_restored(tmp_path):
   assert not defects, "\n".join(defects)
   endings = {ending for _, ending in counts}
   assert {"fell back, said why", "not needed"} <= endings
+
+
+class TestGrowth:
+  """Of memory over a run, by tenths."""
+
+  steps = range(1, 101)
+
+  def test_what_comes_before_the_third_tenth_is_no_growth(self):
+    resident = [50] * 10 + [120] * 10 + [100] * 80
+    assert growth(self.steps, resident) == ([50, 120, *[100] * 8], 0)
+
+  def test_a_leak_shows(self):
+    resident = [1000 + step for step in self.steps]  # medians 1025.5 and 1095.5
+    assert growth(self.steps, resident)[1] == pytest.approx(70 / 1025.5)
+
+  def test_one_outlier_does_not(self):
+    assert growth(self.steps, [100] * 99 + [500])[1] == 0
+
+  def test_a_run_that_is_too_short_is_told(self):
+    with pytest.raises(ValueError, match="longer runs"):
+      growth([10, 20, 100], [1, 1, 1])
 
 
 class TestJudge:
