@@ -15,6 +15,7 @@ from experiments.command_line import run_command
 from experiments.config import differences, flatten, from_mapping, to_mapping
 from experiments.dqn_presets import CHANGES, SMALL, UsualDQN, updates_in, with_changes
 from experiments.errors import UsageError
+from experiments.memory_items import gib
 from experiments.options import guarded
 from experiments.plan import MOST_LISTED, plan_once, total_lines
 from experiments.presets import make_preset
@@ -209,9 +210,7 @@ class TestPPG:
     group = config.agent.rollouts_per_phase * turn
     assert config.training.checkpoint_every % group == 0
     assert config.training.checkpoint_every <= max(group, 1.5 * others.checkpoint_every)
-    steps = config.training.total_environment_steps // group * group
-    whole = dataclasses.replace(config.training, total_environment_steps=steps)
-    assert plan_run(dataclasses.replace(config, training=whole)).open_rollouts == 0
+    assert plan_run(config).open_rollouts == 0
 
 
 def test_minibatches_of_a_short_levels_run_are_as_large_as_the_presets():
@@ -313,11 +312,23 @@ class TestTotals:
     study = make_named_study("levels", "smoke")
     work = [plan_once(run.config) for run in study.runs()]
     assert work == [plan_run(run.config) for run in study.runs()]
-    counts, memory = total_lines(work, 2)
+    counts, memory, checkpoints = total_lines(work, 2)
     assert f"{sum(plan.environment_steps for plan in work):,} environment steps" in counts
     searches = sum(plan.acting_searches + plan.reanalysing_searches for plan in work)
     assert f"{searches:,} searches" in counts
     assert "the largest 2 side by side" in memory
+    assert checkpoints == "checkpoints: between two groups of rollouts, none of which they hold"
+
+  def test_the_last_checkpoint_is_told_from_the_others(self):
+    """13 rollouts in groups of 3: after the last one waits, at other checkpoints none does."""
+    plans = {name: plan_run(c) for name, c in make_named_study("levels", "laptop").agents.items()}
+    plan = plans["ppg"]
+    assert plan.open_rollouts == 0
+    assert plan.open_rollouts_at_end * 2 == plan.open_rollouts_if_stopped > 0
+    said = f"the last up to {gib(plan.open_rollouts_at_end)}"
+    assert total_lines(list(plans.values()), 1)[-1] == (
+      f"checkpoints: none but the last holds rollouts of an open group; {said}"
+    )
 
 
 class TestRecord:
