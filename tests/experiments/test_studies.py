@@ -19,11 +19,12 @@ from experiments.memory_items import gib
 from experiments.options import guarded
 from experiments.plan import MOST_LISTED, plan_once, total_lines
 from experiments.presets import make_preset
-from experiments.run_plan import plan_run
+from experiments.run_plan import plan_run, spec_of
 from experiments.studies.levels import PAPER_LOSSES
 from experiments.studies.record import read_record, save_record
 from experiments.studies.registry import DEFAULT, STUDIES, make_named_study
 from experiments.studies.study import select
+from replay.interface import Rollouts
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = [(name, preset) for name, presets in STUDIES.items() for preset in presets]
@@ -67,6 +68,12 @@ def protocol(config):
   return dataclasses.replace(config.training, checkpoint_every=1), config.evaluation
 
 
+def groups_rollouts(config):
+  """Whether a checkpoint could hold a part of what the agent learns from at once."""
+  sources = [phase.source for phase in config.agent.workload(spec_of(config)).phases]
+  return any(isinstance(each, Rollouts) and each.count > 1 for each in sources)
+
+
 @pytest.mark.parametrize(("name", "preset"), PAIRS)
 class TestEveryStudy:
   def test_says_source_command_cost_and_expectation(self, name, preset):
@@ -77,8 +84,11 @@ class TestEveryStudy:
 
   def test_is_on_one_protocol_and_rebuilt_from_its_files(self, name, preset):
     study = make_named_study(name, preset)
-    assert len({protocol(config) for config in study.agents.values()}) == 1
-    for config in study.agents.values():
+    configs = study.agents.values()
+    assert len({protocol(config) for config in configs}) == 1
+    together = {each.training.checkpoint_every for each in configs if not groups_rollouts(each)}
+    assert len(together) == 1
+    for config in configs:
       assert from_mapping(to_mapping(config)) == config
 
   def test_can_be_planned(self, name, preset):
