@@ -77,7 +77,7 @@ def total_lines(work: Sequence[RunPlan], processes: int) -> list[str]:
     "activations, environments and libraries come on top"
   )
   if any(each.open_rollouts_if_stopped for each in work):
-    lines.append(f"checkpoints: {open_rollouts(max(each.open_rollouts for each in work))}")
+    lines.append(f"checkpoints: {open_rollouts(work)}")
   return lines
 
 

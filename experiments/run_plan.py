@@ -3,7 +3,6 @@
 Not in it, because only a compiler knows: the activations and gradients of an update.
 """
 
-from collections.abc import Iterable
 import dataclasses
 import math
 from typing import Any
@@ -14,6 +13,7 @@ from environments.interface import EnvironmentSpec
 from experiments.config import ExperimentConfig
 from experiments.errors import UsageError
 from experiments.memory_items import MemoryItem, leaf_bytes, memory_items
+from experiments.open_rollouts import most_waiting, waiting
 from replay.interface import Rollouts, Sequences
 from replay.plan import LIKELY_COMPRESSION
 
@@ -59,9 +59,11 @@ class RunPlan:
     replay_raw: bytes of those frames, uncompressed.
     replay_compressed_estimate: bytes of the same as compressed blocks, at the mean over
       Procgen's games.
-    open_rollouts: bytes of rollouts of groups that are not complete, in that checkpoint which
-      holds the most of them; 0 where every checkpoint falls between two groups.
-    open_rollouts_if_stopped: the same of a checkpoint made whenever a run is stopped.
+    open_rollouts: bytes of rollouts of groups that are not complete, in that checkpoint before
+      the last which holds the most of them; 0 where all of these fall between two groups.
+    open_rollouts_at_end: the same in the last checkpoint, that of the finished run.
+    open_rollouts_if_stopped: the most in a checkpoint made after any turn, as when a run is
+      stopped.
     parameters: of the agent's networks; None where JAX has not been asked.
   """
 
@@ -78,6 +80,7 @@ class RunPlan:
   replay_raw: int
   replay_compressed_estimate: int
   open_rollouts: int
+  open_rollouts_at_end: int
   open_rollouts_if_stopped: int
   parameters: int | None = None
 
@@ -132,7 +135,7 @@ def plan_run(config: ExperimentConfig, *, num_devices: int = 1) -> RunPlan:
   work = config.agent.workload(spec, num_devices=num_devices)
   check_batches(work, num_devices=num_devices)
   steps_per_turn = work.rollout_length * spec.num_environments
-  turns = math.ceil(config.training.total_environment_steps / steps_per_turn)
+  turns = _count_turns(config, steps_per_turn)
   steps = turns * steps_per_turn
   phases = tuple(_plan_phase(each, work, spec=spec, turns=turns) for each in work.phases)
   if not any(phase.updates for phase in phases):
@@ -153,9 +156,13 @@ def plan_run(config: ExperimentConfig, *, num_devices: int = 1) -> RunPlan:
     replay_frames=sum(request.capacity for request in replayed),
     replay_raw=raw,
     replay_compressed_estimate=raw // LIKELY_COMPRESSION,
-    open_rollouts=_open_rollouts(work, spec, turns=_turns_with_checkpoint(config, steps_per_turn)),
-    open_rollouts_if_stopped=_open_rollouts(work, spec, turns=range(1, turns + 1)),
+    **_open_rollouts(config, work, steps_per_turn),
   )
+
+
+def _count_turns(config: ExperimentConfig, steps_per_turn: int) -> int:
+  """Returns the rollouts of a run, in integers: the last reaches the steps asked for."""
+  return -(-config.training.total_environment_steps // steps_per_turn)
 
 
 def _too_short(config: ExperimentConfig, work: Workload) -> UsageError:
@@ -232,29 +239,27 @@ def _plan_phase(
   )
 
 
-def _turns_with_checkpoint(config: ExperimentConfig, steps_per_turn: int) -> list[int]:
-  """Returns the turns, counted from 1, after which the loop saves: the last is one of them."""
-  turns = math.ceil(config.training.total_environment_steps / steps_per_turn)
-  every = config.training.checkpoint_every
-  return [
-    turn
-    for turn in range(1, turns + 1)
-    if turn == turns or turn * steps_per_turn // every > (turn - 1) * steps_per_turn // every
-  ]
-
-
-def _open_rollouts(work: Workload, spec: EnvironmentSpec, *, turns: Iterable[int]) -> int:
-  """Returns the most bytes of rollouts that wait for the rest of their group after `turns`."""
-  rollout = work.rollout_length * spec.num_environments * sum(map(leaf_bytes, work.record.values()))
+def _open_rollouts(config: ExperimentConfig, work: Workload, steps_per_turn: int) -> dict[str, int]:
+  """Returns the bytes of rollouts that wait for the rest of their group, by name in the plan."""
   counts = [each.source.count for each in work.phases if isinstance(each.source, Rollouts)]
-  waiting = (sum(turn % count for count in counts) for turn in turns)
-  return rollout * max(waiting)
+  every = config.training.checkpoint_every
+  turns = _count_turns(config, steps_per_turn)
+  rollout = steps_per_turn * sum(map(leaf_bytes, work.record.values()))
+
+  def most(turns: int, every: int) -> int:
+    return most_waiting(counts, turns=turns, steps_per_turn=steps_per_turn, checkpoint_every=every)
+
+  return {
+    "open_rollouts": rollout * most(turns - 1, every),
+    "open_rollouts_at_end": rollout * waiting(counts, turn=turns),
+    "open_rollouts_if_stopped": rollout * most(turns, steps_per_turn),
+  }
 
 
 def _evaluations(config: ExperimentConfig, steps_per_turn: int) -> tuple[int, int]:
   """Returns how many evaluations a run makes, and of how many episodes."""
   every = config.evaluation.every
-  before_the_last = math.ceil(config.training.total_environment_steps / steps_per_turn) - 1
+  before_the_last = _count_turns(config, steps_per_turn) - 1
   # One after each of these turns that passes a multiple of `every`.
   between = min(before_the_last, before_the_last * steps_per_turn // every)
   quotas = (1 + between) * config.evaluation.episodes_per_environment

@@ -1,5 +1,7 @@
 """The plan of a run in words and tables."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -70,18 +72,27 @@ def memory_lines(plan: RunPlan, room: Room) -> list[str]:
     lines.append(f"memory: {total}, of {host} and {devices}")
   if plan.open_rollouts_if_stopped:
     lines.append(
-      f"checkpoints: {open_rollouts(plan.open_rollouts)}; one of a run that is stopped up to "
+      f"checkpoints: {open_rollouts([plan])}; one of a run that is stopped up to "
       f"{gib(plan.open_rollouts_if_stopped)}"
     )
   lines.append("activations of an update, the environments and the libraries come on top")
   return lines
 
 
-def open_rollouts(size: int) -> str:
-  """Says what a checkpoint holds beside the train state, of an agent that groups its rollouts."""
-  if not size:
-    return "between two groups of rollouts, none of which they hold"
-  return f"one holds up to {gib(size)} of rollouts of a group that is not complete"
+def open_rollouts(plans: Sequence[RunPlan]) -> str:
+  """Says what checkpoints hold beside the train state, of agents that group their rollouts.
+
+  Args:
+    plans: of one run, or of several, of which the largest are told.
+  """
+  before = max(plan.open_rollouts for plan in plans)
+  last = max(plan.open_rollouts_at_end for plan in plans)
+  at_end = f"the last up to {gib(last)}" if last else "the last none"
+  if before:
+    return f"one holds up to {gib(before)} of rollouts of an open group; {at_end}"
+  if last:
+    return f"none but the last holds rollouts of an open group; {at_end}"
+  return "between two groups of rollouts, none of which they hold"
 
 
 def time_lines(plan: RunPlan, speed: Speed | None) -> list[str]:

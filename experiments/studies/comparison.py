@@ -122,7 +122,8 @@ def on_one_protocol(
 ) -> dict[str, ExperimentConfig]:
   """Returns the agents' run presets, all trained and evaluated in the same way.
 
-  An agent that learns from groups of rollouts has its checkpoints between the groups.
+  An agent that learns from groups of rollouts has its checkpoints between the groups, all but
+  the last: that is where the agents' common number of steps is reached, in an open group or not.
 
   Args:
     preset: of `experiments.presets`.
@@ -142,7 +143,8 @@ def _between_groups(config: ExperimentConfig) -> ExperimentConfig:
   """Returns `config` with checkpoints where no group of several rollouts is open.
 
   Their interval becomes the nearest one that is a whole number of groups, one at least: a
-  checkpoint inside a group holds its rollouts, up to 26 GB of PPG's in 256 environments.
+  checkpoint inside a group holds its rollouts, up to 26 GB of PPG's in 256 environments. The
+  last one still may: the steps of training stay what they are for every agent.
   """
   spec = spec_of(config)
   work = config.agent.workload(spec)

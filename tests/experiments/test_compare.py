@@ -21,10 +21,12 @@ from experiments.errors import UsageError
 from experiments.options import guarded
 from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS
+from experiments.run_plan import spec_of
 from experiments.run_task import is_locked, make_task
 from experiments.studies.comparison import COMPARISONS
 from experiments.studies.registry import DEFAULT, make_named_study
 from experiments.studies.study import Study, select
+from replay.interface import Rollouts
 
 
 def small_study(**changes):
@@ -35,6 +37,12 @@ def small_study(**changes):
     "seeds": (0, 7),
   }
   return Study(**{**grid, **changes})
+
+
+def groups_rollouts(config):
+  """Whether a checkpoint could hold a part of what the agent learns from at once."""
+  sources = [phase.source for phase in config.agent.workload(spec_of(config)).phases]
+  return any(isinstance(each, Rollouts) and each.count > 1 for each in sources)
 
 
 class TestGrid:
@@ -105,9 +113,12 @@ class TestPresets:
 
   @pytest.mark.parametrize("preset", COMPARISONS)
   def test_all_agents_are_on_one_protocol(self, preset):
+    """Checkpoints included, but those of an agent with groups of rollouts fall between these."""
     configs = COMPARISONS[preset]().agents.values()
     trained = {dataclasses.replace(config.training, checkpoint_every=1) for config in configs}
     assert len(trained) == len({config.evaluation for config in configs}) == 1
+    together = {each.training.checkpoint_every for each in configs if not groups_rollouts(each)}
+    assert len(together) == 1
 
 
 class TestCommandLine:

@@ -166,16 +166,17 @@ def test_ppgs_published_groups_take_6_4_gb():
 
 
 @pytest.mark.parametrize(
-  ("total", "every", "open_rollouts"),
+  ("total", "every", "open_rollouts", "at_end"),
   [
-    (8, 4, 0),  # after turns 4 and 8, of groups of 4
-    (8, 8, 0),
-    (8, 2, 2),  # after turns 2, 4, 6 and 8
-    (7, 4, 3),  # after turn 4, and at the end after turn 7
-    (10, 2.5, 3),  # after turns 3, 5, 8 and 10, the first that reach a multiple of 2.5
+    (8, 4, 0, 0),  # after turns 4 and 8, of groups of 4
+    (8, 8, 0, 0),
+    (8, 2, 2, 0),  # after turns 2, 4, 6 and 8
+    (7, 4, 0, 3),  # after turn 4, and at the end after turn 7
+    (7, 7, 0, 3),  # at the end only
+    (10, 2.5, 3, 2),  # after turns 3, 5, 8 and 10, the first that reach a multiple of 2.5
   ],
 )
-def test_a_checkpoint_holds_the_rollouts_of_an_open_group(total, every, open_rollouts):
+def test_a_checkpoint_holds_the_rollouts_of_an_open_group(total, every, open_rollouts, at_end):
   """`total` and `every` in turns; as many bytes as the queue itself gives a checkpoint."""
   config = make_preset("smoke", "ppg")
   turn = config.agent.rollout_length * config.environment.num_environments
@@ -183,7 +184,23 @@ def test_a_checkpoint_holds_the_rollouts_of_an_open_group(total, every, open_rol
   training = TrainingConfig(total * turn, checkpoint_every=int(every * turn))
   plan = plan_run(dataclasses.replace(config, agent=agent, training=training))
   assert plan.open_rollouts == bytes_waiting(config, agent, rollouts=open_rollouts)
+  assert plan.open_rollouts_at_end == bytes_waiting(config, agent, rollouts=at_end)
   assert plan.open_rollouts_if_stopped == bytes_waiting(config, agent, rollouts=3)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_run_of_any_length_is_planned_at_once(agent):
+  config = make_preset("smoke", agent)
+  training = TrainingConfig(10**20 + 1, checkpoint_every=10**6 + 1)
+  plan = plan_run(dataclasses.replace(config, training=training))
+  turn = config.agent.rollout_length * config.environment.num_environments
+  assert plan.turns == 10**20 // turn + 1
+  assert plan.environment_steps == plan.turns * turn
+  rollout = plan.open_rollouts_if_stopped  # smoke groups have two rollouts: at most one waits
+  assert (rollout > 0) == (agent == "ppg")
+  assert plan.open_rollouts == rollout
+  assert plan.open_rollouts_at_end == rollout * (plan.turns % 2)
 
 
 def bytes_waiting(config, agent, *, rollouts):
@@ -196,23 +213,32 @@ def bytes_waiting(config, agent, *, rollouts):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_ppgs_presets_have_their_checkpoints_between_groups(preset):
-  assert plan_run(make_preset(preset, "ppg")).open_rollouts == 0
+  plan = plan_run(make_preset(preset, "ppg"))
+  assert plan.open_rollouts == plan.open_rollouts_at_end == 0
 
 
 @pytest.mark.parametrize(
-  ("every", "said"),
-  [
-    ("2048", "checkpoints: between two groups of rollouts, none of which they hold; one of a run "),
-    ("1500", "checkpoints: one holds up to 6.0 MiB of rollouts of a group that is not complete"),
+  ("total", "every", "said"),
+  [  # turns of 512 steps, groups of two
+    ("4096", "2048", "between two groups of rollouts, none of which they hold"),
+    ("4096", "1500", "one holds up to 6.0 MiB of rollouts of an open group; the last none"),
+    (
+      "4608",
+      "2048",
+      "none but the last holds rollouts of an open group; the last up to 6.0 MiB",
+    ),
+    ("4608", "1500", "one holds up to 6.0 MiB of rollouts of an open group; the last up to 6.0"),
   ],
 )
-def test_the_plan_says_what_a_checkpoint_holds(every, said, tmp_path, capsys):
+def test_the_plan_says_what_a_checkpoint_holds(total, every, said, tmp_path, capsys):
   options = ["--preset", "smoke", "--plan", "--training.checkpoint_every", every]
-  options += ["--out", str(tmp_path / "run")]
+  options += ["--training.total_environment_steps", total, "--out", str(tmp_path / "run")]
   assert guarded(run_command, ["train", "--agent", "ppg", *options]) == 0
-  assert said in capsys.readouterr().out
-  assert guarded(run_command, ["compare", "--agents", "ppg", *options]) == 0
-  assert said.partition(";")[0] in capsys.readouterr().out
+  told = capsys.readouterr().out
+  assert f"checkpoints: {said}" in told
+  assert "; one of a run that is stopped up to 6.0 MiB" in told
+  assert guarded(run_command, ["compare", "--agents", "ppg", "ppo", *options]) == 0
+  assert f"checkpoints: {said}" in capsys.readouterr().out
   assert guarded(run_command, ["train", "--agent", "ppo", *options]) == 0
   assert "checkpoints:" not in capsys.readouterr().out
 

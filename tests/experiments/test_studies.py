@@ -15,14 +15,16 @@ from experiments.command_line import run_command
 from experiments.config import differences, flatten, from_mapping, to_mapping
 from experiments.dqn_presets import CHANGES, SMALL, UsualDQN, updates_in, with_changes
 from experiments.errors import UsageError
+from experiments.memory_items import gib
 from experiments.options import guarded
 from experiments.plan import MOST_LISTED, plan_once, total_lines
 from experiments.presets import make_preset
-from experiments.run_plan import plan_run
+from experiments.run_plan import plan_run, spec_of
 from experiments.studies.levels import PAPER_LOSSES
 from experiments.studies.record import read_record, save_record
 from experiments.studies.registry import DEFAULT, STUDIES, make_named_study
 from experiments.studies.study import select
+from replay.interface import Rollouts
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = [(name, preset) for name, presets in STUDIES.items() for preset in presets]
@@ -66,6 +68,12 @@ def protocol(config):
   return dataclasses.replace(config.training, checkpoint_every=1), config.evaluation
 
 
+def groups_rollouts(config):
+  """Whether a checkpoint could hold a part of what the agent learns from at once."""
+  sources = [phase.source for phase in config.agent.workload(spec_of(config)).phases]
+  return any(isinstance(each, Rollouts) and each.count > 1 for each in sources)
+
+
 @pytest.mark.parametrize(("name", "preset"), PAIRS)
 class TestEveryStudy:
   def test_says_source_command_cost_and_expectation(self, name, preset):
@@ -76,8 +84,11 @@ class TestEveryStudy:
 
   def test_is_on_one_protocol_and_rebuilt_from_its_files(self, name, preset):
     study = make_named_study(name, preset)
-    assert len({protocol(config) for config in study.agents.values()}) == 1
-    for config in study.agents.values():
+    configs = study.agents.values()
+    assert len({protocol(config) for config in configs}) == 1
+    together = {each.training.checkpoint_every for each in configs if not groups_rollouts(each)}
+    assert len(together) == 1
+    for config in configs:
       assert from_mapping(to_mapping(config)) == config
 
   def test_can_be_planned(self, name, preset):
@@ -209,9 +220,7 @@ class TestPPG:
     group = config.agent.rollouts_per_phase * turn
     assert config.training.checkpoint_every % group == 0
     assert config.training.checkpoint_every <= max(group, 1.5 * others.checkpoint_every)
-    steps = config.training.total_environment_steps // group * group
-    whole = dataclasses.replace(config.training, total_environment_steps=steps)
-    assert plan_run(dataclasses.replace(config, training=whole)).open_rollouts == 0
+    assert plan_run(config).open_rollouts == 0
 
 
 def test_minibatches_of_a_short_levels_run_are_as_large_as_the_presets():
@@ -313,11 +322,23 @@ class TestTotals:
     study = make_named_study("levels", "smoke")
     work = [plan_once(run.config) for run in study.runs()]
     assert work == [plan_run(run.config) for run in study.runs()]
-    counts, memory = total_lines(work, 2)
+    counts, memory, checkpoints = total_lines(work, 2)
     assert f"{sum(plan.environment_steps for plan in work):,} environment steps" in counts
     searches = sum(plan.acting_searches + plan.reanalysing_searches for plan in work)
     assert f"{searches:,} searches" in counts
     assert "the largest 2 side by side" in memory
+    assert checkpoints == "checkpoints: between two groups of rollouts, none of which they hold"
+
+  def test_the_last_checkpoint_is_told_from_the_others(self):
+    """13 rollouts in groups of 3: after the last one waits, at other checkpoints none does."""
+    plans = {name: plan_run(c) for name, c in make_named_study("levels", "laptop").agents.items()}
+    plan = plans["ppg"]
+    assert plan.open_rollouts == 0
+    assert plan.open_rollouts_at_end * 2 == plan.open_rollouts_if_stopped > 0
+    said = f"the last up to {gib(plan.open_rollouts_at_end)}"
+    assert total_lines(list(plans.values()), 1)[-1] == (
+      f"checkpoints: none but the last holds rollouts of an open group; {said}"
+    )
 
 
 class TestRecord:
