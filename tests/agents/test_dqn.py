@@ -40,6 +40,7 @@ from environments.interface import EnvironmentSpec
 from losses.categorical_support import CategoricalSupport
 from networks.config import NatureCNNConfig, ResNetConfig
 from networks.q_network import QNetwork
+from training.averages import is_finite
 
 KEY = jax.random.key(3)
 SUPPORT = CategoricalSupport(low=-5.0, high=5.0, num_atoms=11)
@@ -254,7 +255,7 @@ def test_every_form_learns_its_targets(form):
   history = []
   for _ in range(40):
     state, metrics = update(state, batch, KEY)
-    history.append({name: float(x) for name, x in metrics.items()})
+    history.append(metrics)
   parts = {"value"} if settings["action_value"] == "direct" else {"value", "reward"}
   assert {name for name in ("value", "reward") if f"{name}_loss" in history[0]} == parts
   assert {name.split("_")[0] for name in state.params["params"] if name.endswith("head")} == parts
@@ -271,7 +272,7 @@ def test_a_batch_without_any_reward_has_finite_metrics(form):
   batch = jax.jit(agent.phases[0].make_targets)(state, record, KEY)
   assert not np.any(batch.value)
   _, metrics = jax.jit(agent.phases[0].update)(state, batch, KEY)
-  assert [name for name, x in metrics.items() if not np.isfinite(x)] == []
+  assert [name for name, x in metrics.items() if not is_finite(x)] == []
 
 
 def test_acting_takes_the_best_action(form):

@@ -231,9 +231,9 @@ def test_an_update_changes_values_and_nothing_else(case, updates):
     assert jax.tree.structure(after) == jax.tree.structure(before)
     moved = zip(jax.tree.leaves(params(before)), jax.tree.leaves(params(after)), strict=True)
     assert any(not np.array_equal(a, b) for a, b in moved), f"{phase.name} learns nothing"
-    for name, x in metrics.items():
-      assert (x.shape, x.dtype) == ((), jnp.float32), name
-      assert np.isfinite(x), name
+    for path, x in jax.tree_util.tree_leaves_with_path(metrics):  # scalars, or parts of a Ratio
+      assert (x.shape, x.dtype) == ((), jnp.float32), path
+      assert np.isfinite(x), path
 
 
 def test_an_update_on_two_devices_equals_one_on_one(case, updates):
