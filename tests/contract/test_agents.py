@@ -318,24 +318,25 @@ def test_a_finished_run_is_not_run_again(case, finished, capsys):
 
 
 def catch_ppo(config):
-  """About 40 s on one core; above .9 from 120,000 steps on, with seeds 0 and 1.
+  """About 40 s on one core; 1.0 with seeds 0, 1 and 2.
 
   With Procgen's entropy weight of .01 the policy is sharp (entropy .15) before it has seen which
-  side pays, and ends between .3 and 1 by seed and rounding.
+  side pays, and ends between .3 and 1 by seed and rounding. Half as many minibatches and units
+  leave seed 0 at .8 after 160,000 steps on one machine and not on another.
   """
   agent = dataclasses.replace(
     config.agent,
     backbone=ResNetConfig(stem_kernels=(4,), stem_strides=(4,), stem_channels=(32,), blocks=0),
-    hidden=128,
+    hidden=256,
     rollout_length=16,
     epochs=2,
-    num_minibatches=4,
+    num_minibatches=8,
     gradient_chunk=0,
     discount=0.95,
     entropy_coefficient=0.05,
     optimizer=OptimizerConfig(learning_rate=1e-3),
   )
-  return with_budget(config, agent, num_environments=32, steps=160_000)
+  return with_budget(config, agent, num_environments=32, steps=120_000)
 
 
 def catch_ppg(config):
