@@ -10,7 +10,7 @@ compare: $(INSTALLED)
 	$(VENV)/bin/procplan compare --preset laptop
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal --durations 30
 
 $(INSTALLED): setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 13) or sys.exit( \

@@ -29,6 +29,7 @@ REPORT = ["matplotlib>=3.9", "rliable>=1.2", "pandas>=2.2,<3"]
 SWEEP = ["ray>=2.60,<3"]
 TEST = [
   *SWEEP,
+  "filelock",  # JAX's, where several processes share what they compile
   "pytest",
   "pytest-timeout",
   "pytest-xdist",

@@ -1,10 +1,14 @@
 """Strict switches for every test: two fake devices, no implicit broadcasting over ranks.
 
 Warnings are errors too: pyproject.toml names the few that are let through, and why.
+What JAX compiles is kept until the test run ends, for all of its processes: equal functions
+compile once.
 """
 
 import os
+import shutil
 import sys
+import tempfile
 
 DEVICES = 2  # so that whatever runs on a mesh is tested on more than one device
 
@@ -14,6 +18,16 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
   f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}".strip()
 )
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit it
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="procplan_compiled_")
+COMPILED = {
+  "JAX_COMPILATION_CACHE_DIR": os.environ["JAX_COMPILATION_CACHE_DIR"],
+  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+  "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+  "JAX_COMPILATION_CACHE_MAX_SIZE": str(32 * 2**30),  # with a limit, access is locked
+}
+os.environ.update(COMPILED)
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402, after the switches that it reads once
@@ -27,20 +41,24 @@ hypothesis.settings.load_profile("procplan")
 
 
 @pytest.fixture(scope="session")
-def compile_cache(tmp_path_factory):
-  """Keeps what JAX compiles for the rest of the session: equal functions compile once.
+def compile_cache():
+  """The environment variables that give a subprocess the cache of this test run."""
+  return dict(COMPILED)
 
-  Returns:
-    The environment variables that give a subprocess the same cache.
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(request):
+  """Unit tests spend most of their time in compiling, and their values need no fast programs.
+
+  What trains, and the other folders, runs as users' programs do.
   """
-  settings = {
-    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  yield {name.upper(): str(value) for name, value in settings.items()}
-  for name, value in before.items():
-    jax.config.update(name, value)
+  quick = request.path.parent.name in {"agents", "losses", "networks"}
+  jax.config.update("jax_disable_most_optimizations", quick)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+def pytest_unconfigure(config):
+  """Removes the cache, in the process that made it."""
+  if not hasattr(config, "workerinput"):
+    shutil.rmtree(COMPILED["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
