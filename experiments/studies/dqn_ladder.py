@@ -43,6 +43,9 @@ def smoke() -> Study:
 def laptop() -> Study:
   """The ladder on one game that small models learn early, with the paper's 20 uses of a sample.
 
+  Batches are of 128 samples, not of the preset's 32: those are a usual DQN's too, and the size
+  of a batch is one of the changes.
+
   Source: the question of Anand et al. 2022 (arXiv 2111.01587); SCIENCE.md, sections 1 and 4.
   Command: procplan compare --study dqn-ladder --preset laptop --agents dqn dqn+network q_learning
     (the ends and a rung; without --agents all 12)
@@ -50,13 +53,13 @@ def laptop() -> Study:
   Expected: not known; the paper's author guesses that network and sample reuse matter most.
   """
   return ladder(
-    _control("laptop", samples_per_insert=20.0),
+    _control("laptop", samples_per_insert=20.0, batch_size=128),
     usual=UsualDQN(),
     training=TrainingConfig(total_environment_steps=200_000, checkpoint_every=50_000),
     evaluation=EvaluationConfig(
       every=20_000, num_environments=64, episodes_per_environment=1, policy="greedy"
     ),
-    games=("leaper",),
+    games=("coinrun",),
     levels=("easy-200",),
     seeds=(0, 1),
   )
@@ -156,8 +159,8 @@ def _rung(index: int) -> str:
   return f"+{names[index]}" if index else f"{BASE}+{names[0]}"
 
 
-def _control(preset: str, *, samples_per_insert: float) -> ExperimentConfig:
-  """The preset of Q-learning with other uses of a sample."""
+def _control(preset: str, **sequences: float) -> ExperimentConfig:
+  """The preset of Q-learning with other settings of its sequences."""
   config = make_preset(preset, TOP)
-  sequences = dataclasses.replace(config.agent.sequences, samples_per_insert=samples_per_insert)
-  return dataclasses.replace(config, agent=dataclasses.replace(config.agent, sequences=sequences))
+  changed = dataclasses.replace(config.agent.sequences, **sequences)
+  return dataclasses.replace(config, agent=dataclasses.replace(config.agent, sequences=changed))

@@ -70,7 +70,7 @@ def laptop() -> Study:
       evaluation=EvaluationConfig(every=50_000, num_environments=64, episodes_per_environment=1),
       instead={"ppg": _ppg_with_phases_after(3)},
     ),
-    games=("leaper",),
+    games=("coinrun",),
     levels=("easy-10", "easy-100", "easy-500", "easy-all"),
     seeds=(0,),
     figures=FIGURES,

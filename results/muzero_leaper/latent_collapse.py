@@ -164,7 +164,7 @@ def main() -> int:
   )
   parser.add_argument("frame_scaling", choices=FRAME_SCALINGS)
   parser.add_argument("--value-coefficient", type=float, default=1.0)
-  parser.add_argument("--batch-size", type=int, default=AGENT.sequences.batch_size)
+  parser.add_argument("--batch-size", type=int, default=128)
   parser.add_argument("--samples", type=int, default=70_000)
   parser.add_argument("--seed", type=int, default=0)
   options = parser.parse_args()
@@ -177,7 +177,7 @@ def main() -> int:
     value_coefficient=options.value_coefficient,
   )
   target, batch = model.params, options.batch_size
-  interval = AGENT.target_interval * AGENT.sequences.batch_size // batch  # equal in samples
+  interval = 3200 // batch  # equal in samples
   print(f"0 samples  {measure(model, data, came, generator)}", flush=True)
   for update in range(1, options.samples // batch + 1):
     t, b = generator.integers(LEARNT - N, size=batch), generator.integers(ENVIRONMENTS, size=batch)
