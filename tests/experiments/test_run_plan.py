@@ -389,8 +389,8 @@ def test_learning_early_changes_no_work_for_a_step(agent):
 def test_the_plan_as_json_is_plain():
   plan = plan_run(make_preset("laptop", "muzero"))
   mapping = json.loads(json.dumps(to_mapping(plan), allow_nan=False))
-  assert mapping["updates"] == sum(phase["updates"] for phase in mapping["phases"]) == 31136
-  assert mapping["simulations"] == 8 * (1_000_448 + 13 * 16 * 31136)
+  assert mapping["updates"] == sum(phase["updates"] for phase in mapping["phases"]) == 124544
+  assert mapping["simulations"] == 8 * (1_000_448 + 13 * 4 * 124544)
 
 
 class TestCommand:
