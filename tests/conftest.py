@@ -50,7 +50,7 @@ def compile_cache():
 def quick_compilation(request):
   """Unit tests spend most of their time in compiling, and their values need no fast programs.
 
-  What trains, and the other folders, runs as users' programs do.
+  In the other folders, where agents train too, programs are compiled as users' are.
   """
   quick = request.path.parent.name in {"agents", "losses", "networks"}
   jax.config.update("jax_disable_most_optimizations", quick)

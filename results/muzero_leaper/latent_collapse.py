@@ -33,6 +33,7 @@ from networks.config import FRAME_SCALINGS
 
 STEPS, ENVIRONMENTS = 700, 64
 LEARNT = 560  # steps of every environment that are learnt from
+SAMPLES_PER_TARGET = 3_200  # learnt from between copies to the target network
 AGENT = make_preset("laptop", "muzero").agent
 SUPPORT = AGENT.model.value_support
 N, GAMMA = AGENT.sequences.bootstrap_steps, AGENT.discount
@@ -177,7 +178,7 @@ def main() -> int:
     value_coefficient=options.value_coefficient,
   )
   target, batch = model.params, options.batch_size
-  interval = 3200 // batch  # equal in samples
+  interval = SAMPLES_PER_TARGET // batch
   print(f"0 samples  {measure(model, data, came, generator)}", flush=True)
   for update in range(1, options.samples // batch + 1):
     t, b = generator.integers(LEARNT - N, size=batch), generator.integers(ENVIRONMENTS, size=batch)

@@ -323,7 +323,7 @@ def test_a_finished_run_is_not_run_again(case, finished, capsys):
 
 
 def catch_ppo(config):
-  """About 40 s on one core; 1.0 with seeds 0, 1 and 2.
+  """About a minute on one core; 1.0 with seeds 0, 1 and 2.
 
   With Procgen's entropy weight of .01 the policy is sharp (entropy .15) before it has seen which
   side pays, and ends between .3 and 1 by seed and rounding. Half as many minibatches and units
@@ -458,7 +458,7 @@ CATCH = {
 def test_it_learns_catch(name, tmp_path):
   """The best return is 1, that of a random policy about -.7.
 
-  By the command and on one device, as on a user's machine; two take half as long again here.
+  By the command and on one device, as on a user's machine.
   """
   assert name in CATCH, f"say in CATCH how {name} learns it, and in how many steps"
   save_config(CATCH[name](smoke(name)), tmp_path / "catch.yaml")
