@@ -20,14 +20,12 @@ os.environ["XLA_FLAGS"] = (
 )
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and subprocesses inherit it
-  os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="procplan_compiled_")
-COMPILED = {
-  "JAX_COMPILATION_CACHE_DIR": os.environ["JAX_COMPILATION_CACHE_DIR"],
-  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-  "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-  "JAX_COMPILATION_CACHE_MAX_SIZE": str(32 * 2**30),  # with a limit, access is locked
-}
-os.environ.update(COMPILED)
+  os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="procplan_compiled_"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "JAX_COMPILATION_CACHE_MAX_SIZE": str(32 * 2**30),  # with a limit, access is locked
+  }
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402, after the switches that it reads once
@@ -38,12 +36,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # No assertion on time, and the same examples in every run.
 hypothesis.settings.register_profile("procplan", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("procplan")
-
-
-@pytest.fixture(scope="session")
-def compile_cache():
-  """The environment variables that give a subprocess the cache of this test run."""
-  return dict(COMPILED)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,4 +53,4 @@ def quick_compilation(request):
 def pytest_unconfigure(config):
   """Removes the cache, in the process that made it."""
   if not hasattr(config, "workerinput"):
-    shutil.rmtree(COMPILED["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)

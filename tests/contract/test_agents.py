@@ -31,8 +31,6 @@ from training import sharding
 from training.checkpoint import Checkpoints, Snapshot
 from training.learner import Learner
 
-pytestmark = pytest.mark.usefixtures("compile_cache")
-
 ROOT = Path(__file__).resolve().parents[2]
 KEY = jax.random.key(0)
 
@@ -99,8 +97,7 @@ def watched(monkeypatch, run: SmokeRun) -> None:
 
 
 @pytest.fixture(scope="module", params=sorted(PRESETS["smoke"]))
-def case(request, compile_cache):
-  del compile_cache  # before anything is compiled
+def case(request):
   return Case(request.param)
 
 

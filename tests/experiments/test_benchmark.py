@@ -193,7 +193,7 @@ def test_rates_are_of_the_stages_that_do_the_work():
   ]
 
 
-def test_ratios_of_folding_and_of_compression(compile_cache):
+def test_ratios_of_folding_and_of_compression():
   """Folded, 8 samples take 4 sequences of 7 searches; unfolded, 8 of 6; the same frames come."""
   ratios = measure_ratios(MUZERO, repeats=1)
   folding, compression = ratios["folding"], ratios["compression"]

@@ -29,8 +29,6 @@ from experiments.registry import make_agent
 from networks.world_model import WorldModel
 from training.checkpoint_reader import CheckpointReader
 
-pytestmark = pytest.mark.usefixtures("compile_cache")
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -30,8 +30,6 @@ from networks.world_model import WorldModel
 from replay.interface import Trajectory
 from training.checkpoint_reader import CheckpointReader
 
-pytestmark = pytest.mark.usefixtures("compile_cache")
-
 T, B, K = 20, 3, 4
 KEY = jax.random.key(0)
 

@@ -31,7 +31,6 @@ def test_a_wrong_field_or_value_is_never_a_traceback(seed):
   assert refused == {"options", "file", "words"}
 
 
-@pytest.mark.usefixtures("compile_cache")
 def test_damage_is_told_and_nothing_wrong_is_restored(tmp_path):
   counts, defects = damage.check(tmp_path, every=29)
   assert not defects, "\n".join(defects)
@@ -85,14 +84,14 @@ class TestJudge:
     assert verdict[1] == is_defect, verdict
 
 
-def test_two_processes_on_one_directory(tmp_path, compile_cache):
+def test_two_processes_on_one_directory(tmp_path):
   """The second is refused while the first, which is held up, is at it; then the first ends."""
   (run,) = tiny_study([0]).runs()
   config, directory = tmp_path / "config.yaml", tmp_path / "run"
   save_config(run.config, config)
   arguments = ["--config", str(config), "--out", str(directory)]
   environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-  environment |= compile_cache | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+  environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
   first = subprocess.Popen(
     [sys.executable, str(FAULTY), "SIGSTOP:turn:3", *arguments],
     env=environment,

@@ -72,7 +72,6 @@ def start(
   config: ExperimentConfig,
   directory: Path,
   *,
-  cache: dict,
   count: int = 2,
   moments: Mapping[int, str] | None = None,
 ) -> list:
@@ -81,7 +80,6 @@ def start(
   Args:
     config: of the run.
     directory: of the run.
-    cache: variables of the compilation cache.
     count: of processes.
     moments: index of a process -> when it is struck, see `faulty_train`.
   """
@@ -91,7 +89,7 @@ def start(
   file = directory.with_suffix(".yaml")
   save_config(config, file)
   environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-  environment |= cache | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+  environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
   environment |= {
     "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
     "JAX_NUM_PROCESSES": str(count),

@@ -60,12 +60,12 @@ def workplace(tmp_path_factory) -> Path:
   return tmp_path_factory.mktemp("runs")
 
 
-def procgen_train(workplace, cache, name: str, moment: str = "none"):
+def procgen_train(workplace, name: str, moment: str = "none"):
   """Runs the command in a process of its own, on one device, in the directory `name`."""
   config = workplace / "config.yaml"
   save_config(tiny("leaper"), config)
   environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-  environment |= cache | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+  environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
   return subprocess.run(
     [
       *(sys.executable, str(HERE / "faulty_train.py"), moment),
@@ -83,9 +83,9 @@ def steps_of(directory: Path) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def reference(workplace, compile_cache) -> Path:
+def reference(workplace) -> Path:
   """The run on Procgen that is never disturbed."""
-  done = procgen_train(workplace, compile_cache, "reference")
+  done = procgen_train(workplace, "reference")
   assert done.returncode == 0, done.stderr
   return workplace / "reference"
 
@@ -104,12 +104,12 @@ def test_the_reference_did_something(reference):
   assert (status["state"], status["environment_steps"]) == ("finished", TURNS * TURN)
 
 
-def test_killed_again_and_again_it_ends_as_if_it_never_was(reference, workplace, compile_cache):
+def test_killed_again_and_again_it_ends_as_if_it_never_was(reference, workplace):
   """One run, struck five times in the ways in which runs are struck."""
   directory = workplace / "struck"
 
   def train(moment):
-    return procgen_train(workplace, compile_cache, "struck", moment)
+    return procgen_train(workplace, "struck", moment)
 
   # kill -9 before the first checkpoint: it begins anew.
   assert train("SIGKILL:turn:2").returncode == -signal.SIGKILL
@@ -152,7 +152,7 @@ def run_here(config, directory: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def catch_reference(workplace, compile_cache) -> Path:
+def catch_reference(workplace) -> Path:
   """An undisturbed run on Catch, on two devices."""
   assert run_here(tiny("catch"), workplace / "catch") == 0
   return workplace / "catch"

@@ -33,10 +33,10 @@ TURNS, TURN = 24, 32
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, compile_cache):
+def whole(tmp_path_factory):
   """A run of PPO in two processes that nothing disturbs."""
   directory = tmp_path_factory.mktemp("runs") / "whole"
-  ended = finish(start(tiny("ppo", turns=TURNS, turn=TURN), directory, cache=compile_cache))
+  ended = finish(start(tiny("ppo", turns=TURNS, turn=TURN), directory))
   assert [code for code, _ in ended] == [0, 0], ended
   return directory
 
@@ -98,12 +98,10 @@ def test_each_has_environments_and_files_of_its_own(whole):
   assert kinds == {"training"}, "the first alone evaluates"
 
 
-def test_what_is_stopped_and_killed_continues_as_if_nothing_had_been(
-  whole, tmp_path, compile_cache
-):
+def test_what_is_stopped_and_killed_continues_as_if_nothing_had_been(whole, tmp_path):
   config, directory = tiny("ppo", turns=TURNS, turn=TURN), tmp_path / "run"
   for which, number in ((1, signal.SIGTERM), (1, signal.SIGKILL), (0, signal.SIGKILL)):
-    before, running = saved(directory), start(config, directory, cache=compile_cache)
+    before, running = saved(directory), start(config, directory)
     while saved(directory) == before and all(each.poll() is None for each in running):
       time.sleep(0.02)
     os.kill(running[which].pid, number)
@@ -117,7 +115,7 @@ def test_what_is_stopped_and_killed_continues_as_if_nothing_had_been(
       assert 75 not in codes
     if max(saved(directory)) >= TURNS * TURN * 2 // 3:
       break  # too near its end for another
-  ended = finish(start(config, directory, cache=compile_cache))
+  ended = finish(start(config, directory))
   assert [code for code, _ in ended] == [0, 0], ended
   assert_same_run(directory, whole)
   found, expected = part_arrays(directory), part_arrays(whole)
@@ -128,11 +126,11 @@ def test_what_is_stopped_and_killed_continues_as_if_nothing_had_been(
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_where_one_is_stopped_at_once_the_others_end_too(which, tmp_path, compile_cache):
+def test_where_one_is_stopped_at_once_the_others_end_too(which, tmp_path):
   """By a second Ctrl-C: it does not wait for the others, which cannot go on without it."""
   config, directory = tiny("ppo", turns=TURNS, turn=TURN), tmp_path / "run"
   moments = {which: "SIGINT,SIGINT:turn:6"}
-  ended = finish(start(config, directory, cache=compile_cache, moments=moments))
+  ended = finish(start(config, directory, moments=moments))
   code, said = ended[which]
   assert code == 130, ended
   assert said.splitlines()[-1] == "stopped at once; the last checkpoint stays"
@@ -148,14 +146,14 @@ def test_where_one_is_stopped_at_once_the_others_end_too(which, tmp_path, compil
 
 @pytest.mark.parametrize("place", ["checkpoints", "process-1/checkpoints"])
 def test_a_process_whose_checkpoints_are_gone_is_told_and_nothing_is_begun_anew(
-  whole, tmp_path, compile_cache, place
+  whole, tmp_path, place
 ):
   directory = shutil.copytree(whole, tmp_path / "run")
   (directory / "result.json").unlink()
   shutil.rmtree(directory / place)
   (directory / place).mkdir()
   before = contents(directory)
-  ended = finish(start(tiny("ppo", turns=TURNS, turn=TURN), directory, cache=compile_cache))
+  ended = finish(start(tiny("ppo", turns=TURNS, turn=TURN), directory))
   assert ended[0][0] == 1, ended
   assert ended[1][0] in (1, -signal.SIGABRT), ended  # by JAX, where the first is gone sooner
   for code, said in ended:
@@ -198,10 +196,10 @@ def priority_weights(directory: Path) -> np.ndarray:
   return counters["priorities/weights"]
 
 
-def test_ppgs_phases_learn_the_same_in_both(tmp_path, compile_cache):
+def test_ppgs_phases_learn_the_same_in_both(tmp_path):
   """Every save compares the train states, bit for bit; here two saves with learning between."""
   directory = tmp_path / "run"
-  running = start(tiny("ppg", turns=8, turn=TURN), directory, cache=compile_cache)
+  running = start(tiny("ppg", turns=8, turn=TURN), directory)
   ended = finish(running)
   assert [code for code, _ in ended] == [0, 0], ended
   for each in (directory, directory / "process-1"):
@@ -216,12 +214,12 @@ def test_ppgs_phases_learn_the_same_in_both(tmp_path, compile_cache):
 
 
 @pytest.mark.parametrize("agent", ["muzero", "q_learning"])
-def test_replay_is_split_and_the_parameters_agree(agent, tmp_path, compile_cache):
+def test_replay_is_split_and_the_parameters_agree(agent, tmp_path):
   """By priorities, MuZero with keys to contrast with from the other process too."""
   changes = {"self_supervision": SELF_SUPERVISED} if agent == "muzero" else {}
   config = prioritised(tiny(agent, turns=8, turn=TURN), **changes)
   directory = tmp_path / "run"
-  ended = finish(start(config, directory, cache=compile_cache))
+  ended = finish(start(config, directory))
   assert [code for code, _ in ended] == [0, 0], ended
   for each in (directory, directory / "process-1"):
     last = [row for row in read_rows(each) if row["kind"] == "training"][-1]
