@@ -320,11 +320,11 @@ def test_a_finished_run_is_not_run_again(case, finished, capsys):
 
 
 def catch_ppo(config):
-  """About a minute on one core; 1.0 with seeds 0, 1 and 2.
+  """About a minute on one core; 1.0 with each of seeds 0 to 8.
 
-  With Procgen's entropy weight of .01 the policy is sharp (entropy .15) before it has seen which
-  side pays, and ends between .3 and 1 by seed and rounding. Half as many minibatches and units
-  leave seed 0 at .8 after 160,000 steps on one machine and not on another.
+  With an entropy weight of .05 seed 5 stays at .75 where 0 to 4 reach 1.0, and seed 0 at .84 on
+  another machine; with Procgen's .01 the policy is sharp (entropy .15) before it has seen which
+  side pays, and ends between .3 and 1 by seed and rounding.
   """
   agent = dataclasses.replace(
     config.agent,
@@ -335,7 +335,7 @@ def catch_ppo(config):
     num_minibatches=8,
     gradient_chunk=0,
     discount=0.95,
-    entropy_coefficient=0.05,
+    entropy_coefficient=0.1,
     optimizer=OptimizerConfig(learning_rate=1e-3),
   )
   return with_budget(config, agent, num_environments=32, steps=120_000)
