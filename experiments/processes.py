@@ -159,7 +159,7 @@ class ProcessPool:
 
 
 class Stopping:
-  """Passes signals on to a pool's processes, and kills what has not ended in time."""
+  """Passes signals on to a pool's processes; a second SIGINT, or the end of a time, kills them."""
 
   def __init__(self, pool: ProcessPool, signals: StopSignals, *, seconds: float):
     """Begins with none.
@@ -173,16 +173,22 @@ class Stopping:
     self._signals = signals
     self._seconds = seconds
     self._deadline: float | None = None
+    self._interrupted = False
 
   def advance(self) -> list[str]:
     """Does what is due; returns a line on everything that was done."""
     said = []
     for number in self._signals.take():
+      name = signal.Signals(number).name
+      if number == signal.SIGINT and self._interrupted:
+        self._pool.close()
+        said.append(f"{name} again: killed; what was saved stays")
+        continue
+      self._interrupted |= number == signal.SIGINT
       self._deadline = self._deadline or time.monotonic() + self._seconds
       self._pool.stop(number)
-      said.append(
-        f"{signal.Signals(number).name}: waiting for all to stop, at most {self._seconds:.0f} s"
-      )
+      again = ", a second Ctrl-C kills them" if number == signal.SIGINT else ""
+      said.append(f"{name}: waiting for all to stop, at most {self._seconds:.0f} s{again}")
     if self._deadline and time.monotonic() > self._deadline:
       self._pool.close()
       said.append(f"not stopped within {self._seconds:.0f} s: killed; what was saved stays")

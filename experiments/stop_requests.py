@@ -5,8 +5,11 @@ import contextlib
 import dataclasses
 import os
 import signal
+import threading
 
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
+
+IMPATIENCE_SECONDS = 2.0  # from a second SIGINT to the end of a process that does not handle it
 
 
 @dataclasses.dataclass
@@ -22,12 +25,18 @@ class StopRequests:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-  """Notes SIGTERM and SIGINT instead of ending; what handled them before does so again after."""
+  """Notes SIGTERM and SIGINT instead of ending; what handled them before does so again after.
+
+  A second SIGINT raises KeyboardInterrupt. Python handles no signal within a call such as an
+  update, which can take minutes: where it has not in `IMPATIENCE_SECONDS`, the process ends.
+  """
   requests = StopRequests()
+  handled = threading.Event()
 
   def handle(number, frame):
     del frame
     if requests.signal == signal.SIGINT and number == signal.SIGINT:
+      handled.set()
       raise KeyboardInterrupt
     requests.signal = number
     # Not print: the signal may have come in the middle of one.
@@ -35,11 +44,39 @@ def stop_requests() -> Iterator[StopRequests]:
 
   previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
   try:
-    yield requests
+    with _ended_by_second_interrupt(unless=handled):
+      yield requests
   finally:
     for number, handler in previous.items():
       # None: what handled it before, such as the preemption service of JAX, is not Python's.
       signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextlib.contextmanager
+def _ended_by_second_interrupt(*, unless: threading.Event) -> Iterator[None]:
+  """Ends the process with 130, from a thread, when SIGINT came twice and `unless` stays unset."""
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)  # as set_wakeup_fd demands
+  previous = signal.set_wakeup_fd(writer)  # a byte for every signal as it comes, handled or not
+
+  def watch():
+    interrupts = 0
+    while numbers := os.read(reader, 16):
+      interrupts += numbers.count(signal.SIGINT)
+      if interrupts > 1 and not unless.wait(IMPATIENCE_SECONDS):
+        os.write(2, b"ended at once; the last checkpoint stays\n")
+        os._exit(EXIT_INTERRUPTED)
+
+  thread = threading.Thread(target=watch, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    signal.set_wakeup_fd(previous)
+    unless.set()
+    os.close(writer)  # the thread reads the end of the pipe
+    thread.join()
+    os.close(reader)
 
 
 class StopSignals:

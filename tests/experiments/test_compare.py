@@ -205,6 +205,11 @@ if seed == 6:
   (directory / "ready").touch()
   while True:
     time.sleep(0.01)
+if seed == 7:
+  signal.signal(signal.SIGINT, lambda *_: (directory / "interrupted").touch())
+  (directory / "ready").touch()
+  while True:
+    time.sleep(0.01)
 (directory / "status.json").write_text(json.dumps({"environment_steps": 10, "seconds": 1.0}))
 (directory / "result.json").write_text("{}")
 """
@@ -305,6 +310,20 @@ class TestComparison:
     thread.join()
     said = capsys.readouterr().out
     assert "not stopped within" in said
+    assert "interrupted: killed by SIGKILL" in said
+
+  def test_a_second_ctrl_c_kills_what_has_not_stopped(self, tmp_path, capsys):
+    (run,) = runs_of_seeds(7)
+    threads = [
+      send_when_ready(tmp_path / run.name / name, signal.SIGINT)
+      for name in ("ready", "interrupted")
+    ]
+    assert compare_locally([run], tmp_path, processes=1) == 130
+    for thread in threads:
+      thread.join()
+    said = capsys.readouterr().out
+    assert "a second Ctrl-C kills them" in said
+    assert "SIGINT again: killed; what was saved stays" in said
     assert "interrupted: killed by SIGKILL" in said
 
   def test_a_report_that_fails_stops_no_run(self, tmp_path, capsys, monkeypatch):
