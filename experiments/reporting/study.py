@@ -214,6 +214,12 @@ def latest_common_step(steps: Sequence[Sequence[int]]) -> int | None:
   return None
 
 
+def common_steps(steps: Sequence[Sequence[int]]) -> list[int]:
+  """The steps of the first list that are (nearly) in every list."""
+  first = steps[0] if steps else ()
+  return [s for s in first if all(any(equal_steps(s, other) for other in each) for each in steps)]
+
+
 def _policy(labels: Mapping[Run, str], label: str) -> str:
   """The policy with the most evaluations of an agent; sampled, as published, where equal."""
   count = {"sampled": 0, "greedy": 0}

@@ -4,9 +4,15 @@ from collections.abc import Mapping, Sequence
 import itertools
 
 from experiments.reporting.published import published_at
-from experiments.reporting.runs import is_number
 from experiments.reporting.statistics import Estimate
-from experiments.reporting.study import Cell, Scores, Study, level_distribution
+from experiments.reporting.study import (
+  Cell,
+  Scores,
+  Study,
+  common_steps,
+  latest_common_step,
+  level_distribution,
+)
 from experiments.reporting.wording import (
   count_in_words,
   list_in_words,
@@ -93,8 +99,10 @@ def _cell_in_words(cell: Cell) -> str:
   if pair:
     gap = pair[0].mean - test.mean
     text += f" and {score_in_words(pair[0].mean)} on its training levels: a gap of"
-    text += f" {score_in_words(gap)}"
-  return f"{text}.{_training_in_words(cell)}{_published_in_words(cell, test)}"
+    text += f" {score_in_words(gap)}.{_progress_in_words(cell, pair[0])}"
+  else:
+    text += "."
+  return f"{text}{_published_in_words(cell, test)}"
 
 
 def _spread(scores: Scores) -> str:
@@ -103,18 +111,20 @@ def _spread(scores: Scores) -> str:
   return f"{count_in_words(len(scores.rows), 'seed')}, {range_in_words(scores.values)}"
 
 
-def _training_in_words(cell: Cell) -> str:
-  """How the mean training return moved from its first to its last value."""
-  first, last = [], []
-  for run in cell.used:
-    returns = [row.get("training/episode_return") for row in run.training]
-    returns = [value for value in returns if is_number(value)]
-    first += returns[:1]
-    last += returns[-1:]
-  if not first:
+def _progress_in_words(cell: Cell, last: Scores) -> str:
+  """From the first evaluation on training levels that all runs share to the last one, `last`.
+
+  Not the return of training episodes: its first values are means over a few episodes.
+  """
+  shared = common_steps(cell.steps("train"))
+  if not shared or shared[0] >= last.environment_steps:
     return ""
-  start, end = sum(first) / len(first), sum(last) / len(last)
-  return f" Its training return went from {score_in_words(start)} to {score_in_words(end)}."
+  start = cell.scores_at("train", shared[0])
+  between = f"{steps_in_words(start.environment_steps)} to {steps_in_words(last.environment_steps)}"
+  return (
+    f" From {between} steps, its score on training levels went from"
+    f" {score_in_words(start.mean)} to {score_in_words(last.mean)}."
+  )
 
 
 def _published_in_words(cell: Cell, test: Scores) -> str:
@@ -158,17 +168,16 @@ def _order_in_words(cells: Sequence[Cell]) -> str:
 
 def _pair_in_words(a: Cell, b: Cell) -> str:
   where = f"{a.game}, {a.levels}"
-  scores_a, scores_b = a.last_scores("test"), b.last_scores("test")
-  common = [scores_a.environment_steps, scores_b.environment_steps]
-  step = min(common)
+  step = latest_common_step([*a.steps("test"), *b.steps("test")])
+  if not step:  # none, or before training
+    return f"{where}: {a.agent} and {b.agent} have no evaluation at the same steps of training."
   scores_a, scores_b = a.scores_at("test", step), b.scores_at("test", step)
-  if scores_a is None or scores_b is None:
-    return f"{where}: {a.agent} and {b.agent} have no evaluation at the same steps."
+  at = f"{where}, at {steps_in_words(step)} steps"
   high, low = (a, b) if scores_a.mean >= scores_b.mean else (b, a)
-  ahead = (
-    f"{where}, at {steps_in_words(step)} steps: {high.agent} is"
-    f" {score_in_words(abs(scores_a.mean - scores_b.mean))} above {low.agent}"
-  )
+  apart = score_in_words(abs(scores_a.mean - scores_b.mean))
+  if apart == score_in_words(0):
+    return f"{at}: {a.agent} and {b.agent} score the same, {score_in_words(scores_a.mean)}."
+  ahead = f"{at}: {high.agent} is {apart} above {low.agent}"
   if min(len(scores_a.rows), len(scores_b.rows)) < 2:
     return f"{ahead}; with a single seed that may be chance."
   overlap = max(min(scores_a.values), min(scores_b.values)) <= min(
@@ -204,6 +213,9 @@ def _aggregate_in_words(levels: str, iqm: Mapping[tuple[str, str], Estimate]) ->
 def _neighbours_in_words(levels: str, a: tuple[str, Estimate], b: tuple[str, Estimate]) -> str:
   """Whether the intervals of two agents, the higher one first, tell them apart."""
   (name_a, higher), (name_b, lower) = a, b
+  if score_in_words(higher.value - lower.value) == score_in_words(0):
+    value = score_in_words(higher.value)
+    return f"{levels}, full distribution: {name_a} and {name_b} score the same, {value}."
   if higher.interval is None or lower.interval is None:
     return f"{levels}: {name_a} is above {name_b}; with a single seed that may be chance."
   if higher.interval[0] <= lower.interval[1]:

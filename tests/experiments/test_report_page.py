@@ -269,6 +269,38 @@ def test_seeds_that_overlap_are_said_to(tmp_path):
     report(tmp_path, *a, *c).text
   )
   assert "with a single seed that may be chance" in report(tmp_path, a[0], c[0]).text
+  same = [scored("muzero", 0, 6.0), scored("muzero", 1, 6.001)]
+  text = report(tmp_path, *a, *same).text
+  assert "at 1M steps: muzero and ppo score the same, 6.00." in text
+  assert "0.00 above" not in text
+
+
+def test_the_headline_goes_between_evaluations_and_agrees_with_the_table(tmp_path):
+  run = write_run(tmp_path / "run", done=0.45, state="running")
+  rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:-1]]
+  for row in rows:
+    if row["kind"] == "training":  # over one episode at first, and past the last evaluation
+      row["training/episode_return"] = 10.0 if row["training/episodes"] < 100 else 6.4
+    elif row["split"] == "train":
+      row["episode_return"] = {0: 3.59, 200_000: 5.0, 400_000: 7.03}[row["environment_steps"]]
+  (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  page = report(tmp_path, run)
+  assert "From 0 to 400k steps, its score on training levels went from 3.59 to 7.03." in page.text
+  assert "training return went" not in page.text
+  assert page.row("scores", "easy-200", "coinrun", "ppo")[6].split()[0] == "7.03"
+
+
+def test_agents_are_not_compared_before_training(tmp_path):
+  short = write_run(tmp_path / "short", agent="ppg", total=100_000)  # every 20k steps
+  long = write_run(tmp_path / "long", total=1_000_000)
+  said = "ppg and ppo have no evaluation at the same steps of training."
+  assert f"easy-200: {said}" in report(tmp_path, short, long).text.replace("coinrun, ", "")
+
+
+def test_the_headline_compares_at_the_latest_steps_that_both_have(tmp_path):
+  short = write_run(tmp_path / "short", agent="ppg", total=500_000)  # every 100k steps
+  long = write_run(tmp_path / "long", total=1_000_000)  # every 200k
+  assert "coinrun, easy-200, at 400k steps: pp" in report(tmp_path, short, long).text
 
 
 def test_the_same_input_gives_the_same_bytes_without_jax(tmp_path):
