@@ -6,19 +6,18 @@ import dataclasses
 import numpy as np
 
 from environments.games import normalised_score
-from experiments.reporting.published import equal_steps, published_at
+from experiments.reporting.published import published_at
 from experiments.reporting.statistics import (
   Estimate,
   ScoreMatrix,
-  area_under_curve,
   iqm_curve,
   score_matrix,
-  steps_to_reach,
 )
 from experiments.reporting.study import (
   SPLITS,
   Cell,
   Study,
+  common_steps,
   latest_common_step,
   level_distribution,
 )
@@ -44,24 +43,6 @@ class Aggregate:
   games: tuple[str, ...]
   matrices: Mapping[str, ScoreMatrix]
   notes: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class CurveArea:
-  """Sample efficiency of one run group in two numbers.
-
-  Attributes:
-    areas: mean height of the normalised test curve, one a run.
-    first_step: steps of the first evaluation.
-    last_step: steps of the last evaluation.
-    steps_to_target: environment steps until the mean test curve reaches the target;
-      None where it does not.
-  """
-
-  areas: tuple[float, ...]
-  first_step: int
-  last_step: int
-  steps_to_target: int | None
 
 
 def aggregate_scores(study: Study, levels: str, split: str) -> Aggregate | None:
@@ -119,8 +100,7 @@ def aggregate_curve(
   """IQM of one agent at every evaluation that all its runs share, up to the common steps."""
   cells = [study.cells[agent, aggregate.levels, game] for game in aggregate.games]
   lists = [steps for cell in cells for steps in cell.steps(aggregate.split)]
-  steps = [s for s in lists[0] if all(any(equal_steps(s, x) for x in each) for each in lists)]
-  steps = [s for s in steps if s <= aggregate.environment_steps]
+  steps = [s for s in common_steps(lists) if s <= aggregate.environment_steps]
   matrices = [_matrix(study, cells, aggregate.split, s) for s in steps]
   seconds = []
   for step in steps:
@@ -206,31 +186,6 @@ def pair_scores(study: Study, levels: str, agents: tuple[str, str], *, split: st
     _matrix(study, [cell for cell in cells if cell.agent == agent], split, step) for agent in agents
   )
   return Pair(before, after, step)
-
-
-def curve_area(study: Study, cell: Cell, *, target: float | None) -> CurveArea | None:
-  """Area under the normalised test curve and steps to reach `target`.
-
-  Args:
-    study: all runs.
-    cell: the runs.
-    target: mean episode return on the full distribution, not normalised; None for none.
-
-  Returns:
-    None without bounds, or with fewer than two common evaluations.
-  """
-  bounds = study.bounds_of(cell.levels, cell.game)
-  lists = cell.steps("test")
-  if bounds is None or not lists:
-    return None
-  steps = [s for s in lists[0] if all(any(equal_steps(s, x) for x in each) for each in lists)]
-  scores = [cell.scores_at("test", s) for s in steps]
-  if len(steps) < 2:
-    return None
-  returns = np.array([each.values for each in scores])  # [evaluations, runs]
-  areas = [area_under_curve(steps, normalised_score(run, bounds)) for run in returns.T]
-  reached = None if target is None else steps_to_reach(steps, returns.mean(axis=1), target)
-  return CurveArea(tuple(areas), steps[0], steps[-1], reached)
 
 
 def published_mean(aggregate: Aggregate, study: Study, agent_name: str) -> float | None:

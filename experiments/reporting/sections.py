@@ -11,6 +11,7 @@ from pathlib import Path
 from experiments.reporting import figures, protocol, tables
 from experiments.reporting.aggregates import common_levels_scores
 from experiments.reporting.curves import learning_panel, published_in_panel, scores_caption
+from experiments.reporting.efficiency import efficiency_table
 from experiments.reporting.estimates import Estimates, aggregate_curves
 from experiments.reporting.filters import needs, needs_of
 from experiments.reporting.legends import legend
@@ -208,8 +209,8 @@ def _level_figures(study: Study) -> dict[str, tuple[str, ...]]:
 
 
 def efficiency_section(study: Study) -> Section:
-  """Area under the test curve, and steps to the final score of PPO."""
-  table = tables.efficiency_table(study, baseline="ppo")
+  """Area under the test curve, and steps to the last score of PPO."""
+  table = efficiency_table(study, baseline="ppo")
   return "Sample efficiency in two numbers", "efficiency", [table] if table else []
 
 

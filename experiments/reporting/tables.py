@@ -1,9 +1,9 @@
-"""The tables of scores: per cell, aggregated, sample efficiency."""
+"""The tables of scores: per cell, aggregated."""
 
 from collections.abc import Mapping, Sequence
 import math
 
-from experiments.reporting.aggregates import Aggregate, curve_area, published_mean
+from experiments.reporting.aggregates import Aggregate, published_mean
 from experiments.reporting.filters import needs, needs_all, needs_of
 from experiments.reporting.markup import Markup, join, table, with_note
 from experiments.reporting.published import published_at
@@ -14,7 +14,6 @@ from experiments.reporting.summary import estimate_in_words
 from experiments.reporting.wording import (
   NOTHING,
   TIMES,
-  count_in_words,
   range_in_words,
   score_in_words,
   steps_in_words,
@@ -35,7 +34,7 @@ def score_table(study: Study) -> Markup:
     "Gap",
     "Published at the same steps",
   )
-  cells = _in_order(study)
+  cells = in_order(study)
   caption = (
     "Mean episode return, not normalised: mean over seeds, below it the range over seeds;"
     " for a single seed, the standard error over its evaluation episodes. Runs after a + are"
@@ -46,7 +45,8 @@ def score_table(study: Study) -> Markup:
   return table(caption, header, rows, heading_columns=3, numeric_from=3, needs=marks)
 
 
-def _in_order(study: Study) -> list[Cell]:
+def in_order(study: Study) -> list[Cell]:
+  """Cells as tables list them: by level distribution, game and agent."""
   return sorted(study.cells.values(), key=lambda c: (study.levels.index(c.levels), c.game, c.agent))
 
 
@@ -63,7 +63,7 @@ def _score_row(cell: Cell) -> list[object]:
     cell.agent,
     steps_in_words(step) if cell.is_final else with_note(steps_in_words(step), "not final"),
     _seeds(cell, known),
-    _mean_and_range(training),
+    mean_and_range(training),
     _scores(train),
     _scores(test),
     _gap(pair),
@@ -89,7 +89,8 @@ def _seeds(cell: Cell, scores: Scores | None) -> object:
   return with_note(counted, f"+ {', '.join(notes)}")
 
 
-def _mean_and_range(values: Sequence[float]) -> object:
+def mean_and_range(values: Sequence[float]) -> object:
+  """A table cell: the mean and, of several values, their range."""
   if not values:
     return NOTHING
   mean = score_in_words(sum(values) / len(values))
@@ -100,7 +101,7 @@ def _scores(scores: Scores | None) -> object:
   if scores is None:
     return NOTHING
   if len(scores.rows) > 1:
-    return _mean_and_range(scores.values)
+    return mean_and_range(scores.values)
   error = _standard_error(scores)
   mean = score_in_words(scores.mean)
   return mean if error is None else with_note(mean, f"s.e. {score_in_words(error)}")
@@ -118,7 +119,7 @@ def _gap(pair: tuple[Scores, Scores] | None) -> object:
   train, test = pair
   if len(train.rows) != len(test.rows):
     return score_in_words(train.mean - test.mean)
-  return _mean_and_range([a - b for a, b in zip(train.values, test.values, strict=True)])
+  return mean_and_range([a - b for a, b in zip(train.values, test.values, strict=True)])
 
 
 def _published(cell: Cell, step: int) -> object:
@@ -190,69 +191,3 @@ def improvement_table(study: Study, estimates: Mapping[tuple[str, str, str], Est
   header = ("Level distribution", "Agents", "P [95 %]")
   marks = [needs_all(study, (a, b), levels=[levels]) for levels, a, b in estimates]
   return table(caption, header, rows, numeric_from=2, needs=marks)
-
-
-def efficiency_table(study: Study, *, baseline: str) -> Markup | None:
-  """Area under the test curve and steps to reach the baseline's final score.
-
-  Args:
-    study: all runs.
-    baseline: registered name of an agent; of several variants, the highest final score on
-      the same game and level distribution counts.
-
-  Returns:
-    None where no cell has two evaluations and bounds.
-  """
-  rows = []
-  for cell in _in_order(study):
-    name, target = _best_final(study, cell, baseline)
-    area = curve_area(study, cell, target=target)
-    if area is None:
-      continue
-    reached = area.steps_to_target
-    rows.append(
-      [
-        cell.levels,
-        cell.game,
-        cell.agent,
-        count_in_words(len(area.areas), "seed"),
-        f"{steps_in_words(area.first_step)} to {steps_in_words(area.last_step)}",
-        _mean_and_range(area.areas),
-        NOTHING if target is None else _with_name(score_in_words(target), name, baseline),
-        NOTHING if target is None else steps_in_words(reached) if reached is not None else "never",
-      ]
-    )
-  if not rows:
-    return None
-  header = (
-    "Level distribution",
-    "Game",
-    "Agent",
-    "Seeds",
-    "Between",
-    "Area, normalised",
-    f"Final score of {baseline}",
-    "Steps to reach it",
-  )
-  caption = (
-    "Area: mean height of the normalised curve on the full distribution. Steps: of the first"
-    " evaluation whose mean over seeds is at or above the final score."
-  )
-  marks = [needs(study, agents=[row[2]], games=[row[1]], levels=[row[0]]) for row in rows]
-  return table(caption, header, rows, heading_columns=3, numeric_from=3, needs=marks)
-
-
-def _best_final(study: Study, cell: Cell, baseline: str) -> tuple[str, float | None]:
-  """Label and final test score of the best variant of `baseline` beside `cell`; None for none."""
-  beside = study.cells_of(levels=cell.levels, game=cell.game)
-  finals = [
-    (scores.mean, each.agent)
-    for each in beside
-    if each.agent_name == baseline and (scores := each.last_scores("test"))
-  ]
-  score, label = max(finals, default=(None, baseline))
-  return label, score
-
-
-def _with_name(text: str, name: str, baseline: str) -> object:
-  return text if name == baseline else with_note(text, name)
