@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from experiments.consoles import make_console
 from training.json_file import write_json
 
 MOST_LEVELS_SHOWN = 40  # of a list, in the table of its levels
@@ -44,9 +44,7 @@ def print_run(result: Mapping[str, Any]) -> None:
   """Prints one run's evaluations: a column per level set, or a row per number of simulations."""
   evaluations = result["evaluations"]
   sets = list(dict.fromkeys(each["level_set"] for each in evaluations))
-  console = Console()
-  if not console.is_terminal:
-    console = Console(width=max(console.width, 140, 40 + 28 * len(sets)))
+  console = make_console(least_width=max(140, 40 + 28 * len(sets)))
   console.print(_title(result), style="bold", markup=False, highlight=False)
   if len(evaluations) == len(sets):
     console.print(_columns_table(evaluations))

@@ -12,9 +12,11 @@ import time
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from experiments.json_fields import is_number
 from experiments.processes import ELSEWHERE, FINISHED, RUNNING, WAITING, Job
-from training.json_file import read_json
+from experiments.status_file import read_status
 
 LINE_SECONDS = 30.0  # between two plain lines of a run
 TABLE_SECONDS = 1.0  # between two refreshes of the table
@@ -54,9 +56,9 @@ class ProgressReader:
     self.evaluations = 0  # rows seen so far
 
   def read(self) -> Progress:
-    """Returns how far the run is now."""
+    """Returns how far the run is now; a damaged status.json says nothing."""
     self._read_metrics()
-    status = read_json(self._directory / "status.json")
+    status, _ = read_status(self._directory)
     return Progress(
       environment_steps=status.get("environment_steps", 0),
       total_environment_steps=status.get("total_environment_steps"),
@@ -90,8 +92,8 @@ class ProgressReader:
       return
     if isinstance(row, dict) and row.get("kind") == "evaluation":
       self.evaluations += 1
-      if row.get("split") == "test":
-        self._test_return = row.get("episode_return")
+      if row.get("split") == "test" and is_number(row.get("episode_return")):
+        self._test_return = row["episode_return"]
 
 
 class PlainDisplay:
@@ -174,7 +176,7 @@ def table_of(jobs: Sequence[Job], progress: Sequence[Progress], *, rows: int = T
   shown = _most_telling(pairs, rows)
   for job, each in pairs:
     if id(job) in shown:
-      table.add_row(*_cells(job, each), style="red" if job.state == "failed" else None)
+      table.add_row(*map(Text, _cells(job, each)), style="red" if job.state == "failed" else None)
   if len(shown) < len(jobs):
     counts = {state: sum(job.state == state for job in jobs) for state in (WAITING, FINISHED)}
     hidden = ", ".join(f"{count} {state}" for state, count in counts.items() if count)

@@ -8,15 +8,16 @@ from typing import Any
 from experiments.progress import Progress, ProgressReader
 from experiments.run_list import read_run_list
 from experiments.run_task import is_locked
-from training.json_file import read_json
+from experiments.status_file import read_status
 
+DAMAGED = "damaged"
 FAILED = "failed"
 STOPPED = "stopped"
 RUNNING = "running"
 INTERRUPTED = "interrupted"
 WAITING = "waiting"
 FINISHED = "finished"
-STATES = (FAILED, STOPPED, RUNNING, INTERRUPTED, WAITING, FINISHED)
+STATES = (DAMAGED, FAILED, STOPPED, RUNNING, INTERRUPTED, WAITING, FINISHED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Standing:
     name: of the run.
     directory: of the run.
     state: one of `STATES`.
-    detail: why it failed; empty where that is not known.
+    detail: why it failed, or what is damaged; empty where that is not known.
     progress: how far it is.
   """
 
@@ -69,7 +70,7 @@ def read_standing(name: str, directory: Path, listed: Mapping[str, Any]) -> Stan
   """Reads how a run stands.
 
   A run that says that it is running is believed where a process holds its lock: a killed
-  one has left its last words behind.
+  one has left its last words behind. Where its status.json is damaged, that is its state.
 
   Args:
     name: of the run.
@@ -81,12 +82,12 @@ def read_standing(name: str, directory: Path, listed: Mapping[str, Any]) -> Stan
     progress = dataclasses.replace(
       progress, total_environment_steps=listed.get("total_environment_steps")
     )
-  status = read_json(directory / "status.json")
-  state = _state(directory, status.get("state"))
+  status, damage = read_status(directory)
+  state = DAMAGED if damage else _state(directory, status.get("state"))
   if state == FINISHED and progress.total_environment_steps is not None:
     done = max(progress.environment_steps, progress.total_environment_steps)
     progress = dataclasses.replace(progress, environment_steps=done)
-  detail = str(status.get("error", "")) if state == FAILED else ""
+  detail = status.get("error", "") if state == FAILED else damage
   return Standing(name, directory, state, detail, progress)
 
 

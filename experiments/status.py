@@ -5,15 +5,17 @@ import json
 from pathlib import Path
 import sys
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from experiments.consoles import make_console
 from experiments.errors import UsageError
 from experiments.options import OptionParser, guarded
 from experiments.plan import seconds_in_all
 from experiments.processes import log_tail
 from experiments.progress import duration
 from experiments.standing import (
+  DAMAGED,
   FAILED,
   FINISHED,
   INTERRUPTED,
@@ -27,7 +29,15 @@ from experiments.standing import (
 )
 
 LOG_LINES = 5
-STYLES = {RUNNING: "bold", FAILED: "red", STOPPED: "red", FINISHED: "dim", WAITING: "dim"}
+CELLS_WIDTH = 80  # characters of the table beside the names of the runs
+STYLES = {
+  DAMAGED: "red",
+  FAILED: "red",
+  STOPPED: "red",
+  RUNNING: "bold",
+  FINISHED: "dim",
+  WAITING: "dim",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,14 +54,17 @@ def main(arguments: Sequence[str]) -> int:
   if options.json:
     print(json.dumps([each.as_json() for each in standings], indent=2))
     return 0
-  console = Console()
+  console = make_console(least_width=CELLS_WIDTH + max(len(each.name) for each in standings))
   console.print(make_table(standings))
   for line in summary(standings):
     console.print(line, highlight=False, soft_wrap=True, markup=False)
   for each in standings:
+    if each.state == DAMAGED:
+      console.print(f"\ndamaged: {each.detail}", highlight=False, soft_wrap=True, markup=False)
     if each.state in (FAILED, STOPPED) and options.log:
-      console.print(f"\nend of {each.directory / 'log.txt'}:", highlight=False, soft_wrap=True)
-      for line in log_tail(each.directory / "log.txt", options.log):
+      log = each.directory / "log.txt"
+      console.print(f"\nend of {log}:", highlight=False, soft_wrap=True, markup=False)
+      for line in log_tail(log, options.log):
         console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
   return 0
 
@@ -61,7 +74,7 @@ def make_parser() -> OptionParser:
   epilog = (
     "States: finished; running; waiting (not begun); interrupted (saved, the same command "
     "continues); failed (says why); stopped (its process is gone and did not say why: killed, or "
-    "the machine went down; the same command continues)."
+    "the machine went down; the same command continues); damaged (its status.json is: says where)."
   )
   parser = OptionParser(prog="procplan status", description=__doc__, epilog=epilog)
   parser.add_argument(
@@ -92,7 +105,7 @@ def make_table(standings: Sequence[Standing]) -> Table:
     left = progress.seconds_left if is_running else None
     speed = progress.steps_per_second if is_running else None
     table.add_row(
-      each.name,
+      Text(each.name),
       each.state,
       f"{done:,}/{total:,}" if total else f"{done:,}",
       "" if speed is None else f"{speed:,.0f}",

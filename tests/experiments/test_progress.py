@@ -77,7 +77,9 @@ class TestReader:
     write_rows(metrics, evaluation("test", 3.0), mode="w")
     assert reader.read().test_return == 3.0
 
-  @pytest.mark.parametrize("content", ["", "{", "[1]", "null", '{"state": '])
+  @pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "null", '{"state": ', '{"seconds": 9, "environment_steps": null}']
+  )
   def test_a_status_that_cannot_be_read_says_nothing(self, tmp_path, content):
     (tmp_path / "status.json").write_text(content)
     assert ProgressReader(tmp_path).read() == Progress()
@@ -85,6 +87,7 @@ class TestReader:
   def test_a_damaged_row_is_passed_over(self, tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "evaluation", \n["evaluation"]\n')
     write_rows(tmp_path / "metrics.jsonl", evaluation("test", 4.0))
+    write_rows(tmp_path / "metrics.jsonl", evaluation("test", "x"), evaluation("test", None))
     assert ProgressReader(tmp_path).read().test_return == 4.0
 
 

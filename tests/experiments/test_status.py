@@ -9,6 +9,7 @@ from experiments.command_line import run_command
 from experiments.options import guarded
 from experiments.run_list import read_run_list, write_run_list
 from experiments.standing import (
+  DAMAGED,
   FAILED,
   FINISHED,
   INTERRUPTED,
@@ -161,6 +162,107 @@ def test_what_is_no_study_is_refused(tmp_path, capsys, content, said):
   error = capsys.readouterr().err
   assert said in error
   assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  ("content", "said"),
+  [
+    ({"runs": {"a": 5}}, "runs.a must be an object, got 5"),
+    ({"runs": {"a": None}}, "runs.a must be an object, got None"),
+    ({"runs": [["a", "b"]]}, "runs must be an object of runs by name, got [['a', 'b']]"),
+    ({"runs": None}, "runs must be an object of runs by name, got None"),
+    ([], "must be an object with a field runs, got []"),
+    ({}, "must be an object with a field runs, got {}"),
+    ({"runs": {"": {}}}, "printable characters, got ''"),
+    ({"runs": {"a\0": {}}}, "printable characters, got 'a\\x00'"),
+    *(
+      (
+        {"runs": {"a": {}, "b": {"total_environment_steps": value}}},
+        f"runs.b.total_environment_steps must be a whole number from 0 to {2**63 - 1}, got {said}",
+      )
+      for value, said in [
+        ("x", "'x'"),
+        (None, "None"),
+        (-1, "-1"),
+        (1.5, "1.5"),
+        (True, "True"),
+        (float("nan"), "nan"),
+        (2**63, str(2**63)),
+        ("x" * 99, f"'{'x' * 59}..."),
+      ]
+    ),
+  ],
+)
+def test_a_damaged_list_is_refused_in_one_line(tmp_path, capsys, content, said):
+  (tmp_path / "runs.json").write_text(json.dumps(content))
+  assert guarded(run_command, ["status", str(tmp_path)]) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(f"error: {tmp_path / 'runs.json'} is no list of runs: ")
+  assert line.endswith(said)
+
+
+NUMBER_FIELDS = ("steps_per_second", "seconds", "seconds_left", "episode_return")
+
+
+@pytest.mark.parametrize(
+  ("content", "said"),
+  [
+    *(
+      ({field: value}, f"{field} must be a whole number from 0 to {2**63 - 1}, got {value!r}")
+      for field in ("environment_steps", "total_environment_steps")
+      for value in (None, "x", -1, 0.5, True, [1], 10**400)
+    ),
+    *(
+      ({field: value}, f"{field} must be a finite number or null, got {value!r}")
+      for field in NUMBER_FIELDS
+      for value in ("x", {"a": 1}, False, float("inf"), 10**400)
+    ),
+    ({"state": 3}, "state must be a string, got 3"),
+    ({"state": "failed", "error": None}, "error must be a string, got None"),
+    ([1], "must be an object, got [1]"),
+  ],
+)
+def test_a_damaged_status_is_shown_and_stops_no_other(tmp_path, capsys, content, said):
+  leave(tmp_path / "bad", status=content)
+  leave(tmp_path / "good", status=status("interrupted"))
+  assert run_command(["status", str(tmp_path)]) == 0
+  shown = capsys.readouterr().out
+  assert [line.split()[:2] for line in shown.splitlines()[1:3]] == [
+    ["bad", "damaged"],
+    ["good", "interrupted"],
+  ]
+  assert "2 runs: 1 damaged, 1 interrupted" in shown
+  (line,) = [line for line in shown.splitlines() if line.startswith("damaged: ")]
+  assert str(tmp_path / "bad" / "status.json") in line
+  assert said[:90] in line
+
+
+@pytest.mark.parametrize("content", ["", "{", "\xff"])
+def test_a_status_that_is_no_json_is_damaged(tmp_path, content):
+  leave(tmp_path / "run", status={})
+  (tmp_path / "run" / "status.json").write_bytes(content.encode("latin-1"))
+  standing = read_standing("run", tmp_path / "run", {"total_environment_steps": 7})
+  assert standing.state == DAMAGED
+  assert f"{tmp_path / 'run' / 'status.json'} cannot be read" in standing.detail
+  assert standing.progress.total_environment_steps == 7
+
+
+def test_what_may_be_unknown_is_not_damaged(tmp_path):
+  leave(tmp_path / "run", status=status("interrupted", **dict.fromkeys(NUMBER_FIELDS)))
+  assert state_of(tmp_path / "run") == INTERRUPTED
+
+
+def test_without_a_terminal_no_name_is_folded_or_taken_for_markup(tmp_path, capsys):
+  names = ["muzero_starpilot_easy-200_" + "x" * 150, "[bold]"]
+  for name in names:
+    leave(tmp_path / name, status=status("failed"), log="why\n")
+  (tmp_path / "runs.json").write_text(json.dumps({"runs": {"[/x]": {}}}))
+  assert run_command(["status", str(tmp_path)]) == 0
+  shown = capsys.readouterr().out
+  firsts = [line.split()[:2] for line in shown.splitlines() if line]
+  assert all([name, "failed"] in firsts for name in names)
+  assert ["[/x]", "waiting"] in firsts
+  assert f"end of {tmp_path / '[bold]' / 'log.txt'}:" in shown
 
 
 def test_a_list_is_read_as_it_was_written(tmp_path):
