@@ -42,9 +42,11 @@ hypothesis.settings.load_profile("procplan")
 def quick_compilation(request):
   """Unit tests spend most of their time in compiling, and their values need no fast programs.
 
-  In the other folders, where agents train too, programs are compiled as users' are.
+  So do the README's commands, each of which is run once. In the other files, where agents train
+  too, programs are compiled as users' are.
   """
   quick = request.path.parent.name in {"agents", "losses", "networks"}
+  quick |= request.path.name == "test_readme.py"
   jax.config.update("jax_disable_most_optimizations", quick)
   yield
   jax.config.update("jax_disable_most_optimizations", False)

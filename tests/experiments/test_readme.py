@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 import re
 import shlex
+import shutil
 import subprocess
 
+from planning_run import make_run as make_planning_run
 import pytest
 
 from environments.levels import NAMED
@@ -62,32 +64,75 @@ def test_make_targets_are_there(command):
   assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", commands("procplan"), ids=" ".join)
-def test_commands_parse(command, tmp_path, monkeypatch, capsys):
-  """Asked for help, a command checks its options and fields and starts nothing."""
+# What makes a command small enough to be run here: fields and options that go on top.
+SMALL_RUN = shlex.split(
+  "--environment.game catch --environment.num_environments 4 --agent.rollout_length 16 "
+  "--agent.num_minibatches 1 --agent.gradient_chunk 0"
+)
+SMALL_TRAINING = shlex.split(
+  "--agent.epochs 1 --training.total_environment_steps 128 --evaluation.num_environments 2 "
+  "--evaluation.episodes_per_environment 1 --evaluation.final_episodes_per_environment 1"
+)
+SMALL_IMAGINATION = shlex.split(
+  "--decoder-updates 2 --decoder-batch 4 --environments 2 --steps 20 --horizon 3 --rollouts 1"
+)
+NOT_RUN = shlex.split("--plan")  # starts nothing, but works everything out
+TRAINED = "runs/impala"  # by a command of the README, and continued or evaluated by others
+
+
+def small(command):
+  """Returns the arguments of a README command, and what is added to run it within seconds."""
+  name, *words = command[1:]
+  if name in ("train", "compare", "sweep"):
+    if any(word.startswith(TRAINED) for word in words):
+      if "--config" in words:
+        return [name, *words], []
+      return [name, *words], [*SMALL_RUN, *SMALL_TRAINING, "--agent.backbone.blocks_per_stack", "0"]
+    return [name, *(word for word in words if word not in ("--plan", "--calibrate"))], NOT_RUN
+  added = {
+    "benchmark": [*SMALL_RUN, "--repeats", "1", "--agent.backbone.blocks", "0"],
+    "imagine": SMALL_IMAGINATION,
+    "report": ["--resamples", "100"],
+  }
+  return [name, *words], added.get(name, [])
+
+
+@pytest.mark.slow
+def test_every_command_runs(tmp_path, monkeypatch, capsys):
+  """One after the other in one folder, as a user would; the small runs are of Catch.
+
+  Training at full size, comparisons and sweeps are planned and not started. The smoke
+  comparison of `.ci/run` starts one.
+  """
   monkeypatch.chdir(tmp_path)
-  arguments = command[1:]
-  if "--config" in arguments:
-    write_config(Path(arguments[arguments.index("--config") + 1]))
-  try:
-    code = run_command([*arguments, "--help"])
-  except SystemExit as stop:
-    code = stop.code
-  assert not code
-  assert f"usage: procplan {arguments[0]}" in capsys.readouterr().out
+  make_planning_run(Path("runs/muzero"))
+  for command in commands("procplan"):
+    words, added = small(command)
+    if "runs/gpu" in words or "runs/compare_laptop" in words:
+      make_study(Path("runs/gpu"))
+      make_study(Path("runs/compare_laptop"))
+    assert run_command([*words, *added]) in (0, None), (
+      f"{shlex.join(command)}: {capsys.readouterr()}"
+    )
+  written = "episodes.csv levels.csv films planning.svg imagined impala.npz runs/from_impala"
+  assert [name for name in written.split() if not Path(name).exists()] == []
+  assert Path("report.html").stat().st_size > 10_000
+  assert Path("curves.svg").stat().st_size > 1_000
 
 
-def write_config(path):
-  from experiments.config import save_config
-  from experiments.presets import make_preset
-
-  path.parent.mkdir(parents=True)
-  save_config(make_preset("laptop", "ppo"), path)
+def make_study(directory):
+  """A directory of runs with the one that the README's commands have trained."""
+  if not directory.exists():
+    shutil.copytree(TRAINED, directory / "ppo_impala")
 
 
-def test_a_wrong_field_would_be_found():
-  with pytest.raises(UsageError):
-    run_command(["train", "--environment.gam", "maze", "--help"])
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_wrong_option_would_be_found(name, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  command = next(each for each in commands("procplan") if each[1] == name)
+  with pytest.raises((UsageError, SystemExit)) as refused:
+    run_command([*command[1:], "--bogus", "1"])
+  assert getattr(refused.value, "code", EXIT_USAGE) == EXIT_USAGE
 
 
 def test_every_command_is_shown():
