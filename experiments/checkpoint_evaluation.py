@@ -201,7 +201,8 @@ def _write_films(
   name = f"{level_set.levels.mode}-seeds" if level_set.is_list else level_set.name
   stem = f"{name}_{plan.policy}"
   if player.search is not None:
-    stem += f"_{player.search['kind']}-{player.search['num_simulations']}"
+    count = player.search["num_simulations"]
+    stem += f"_{player.search['kind']}-{count}" if count else "_raw"
   return [
     str(path) for path in write_films(recorder.episodes, plan.video.directory, stem, title=title)
   ]
