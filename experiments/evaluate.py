@@ -7,10 +7,13 @@ that is going on can be evaluated too. A replay is not needed.
 import argparse
 from collections.abc import Iterator, Sequence
 import contextlib
+from pathlib import Path
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import EXIT_FAILED, UsageError
+from experiments.errors import UsageError
+from experiments.evaluation_failure import Failure, exit_code
 from experiments.evaluation_options import check, check_together, make_parser, make_plan
 from experiments.evaluation_plan import EvaluationPlan
 from experiments.options import guarded
@@ -25,45 +28,94 @@ def main(arguments: Sequence[str]) -> int:
   options = make_parser(__doc__).parse_args(arguments)
   check(options)
   plans = [make_plan(directory, options) for directory in find_run_directories(options.runs)]
-  check_together(plans)
+  check_together(plans, options)
   from experiments import evaluation_output  # here: JAX, rich
   from experiments.stop_requests import Stopped, exit_code_of, stopping_at_once
-  from training.checkpoint import CheckpointError
 
+  plans = _with_checkpoint(plans, named=options.runs)
   results: list[dict[str, Any]] = []
+  failures: list[Failure] = []
   try:
     with stopping_at_once(), contextlib.closing(_evaluate(plans, options)) as evaluated:
-      for result in evaluated:
-        results.append(result)
-        evaluation_output.print_run(result)
+      for outcome in evaluated:
+        if isinstance(outcome, Failure):
+          failures.append(outcome)
+          print(f"error: {outcome.reason}", file=sys.stderr, flush=True)
+          continue
+        results.append(outcome)
+        evaluation_output.print_run(outcome)
         _save(results, options, command=arguments)
-  except CheckpointError as error:
-    raise UsageError(" ".join(str(error).split())) from error
-  except OSError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return EXIT_FAILED
   except Stopped as stopped:
     print(
       f"{stopped}: {len(results)} of {len(plans)} evaluations were complete and are written",
       file=sys.stderr,
     )
     return exit_code_of(stopped.number)
-  return 0
+  if results and failures:
+    print(
+      f"{len(failures)} of {len(plans)} evaluations failed; the others are complete and written",
+      file=sys.stderr,
+    )
+  return exit_code(failures, evaluations=len(plans))
 
 
-def _evaluate(plans: list[EvaluationPlan], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-  """Yields the results in the order of the runs, each when it and those before are there."""
-  from experiments import checkpoint_evaluation, evaluation_processes
+def _with_checkpoint(plans: list[EvaluationPlan], *, named: list[Path]) -> list[EvaluationPlan]:
+  """Leaves out runs that a directory of runs holds and that have no such checkpoint; says so.
 
-  readers = [checkpoint_evaluation.open_checkpoints(plan) for plan in plans]
-  for plan, reader in zip(plans, readers, strict=True):
-    check_step(plan, reader)
+  Args:
+    plans: of all runs.
+    named: runs and directories of runs on the command line.
+
+  Raises:
+    UsageError: a run that was named by itself has none, or no run is left.
+  """
+  from experiments import checkpoint_evaluation
+
+  kept = []
+  for plan in plans:
+    try:
+      check_step(plan, checkpoint_evaluation.open_checkpoints(plan))
+      kept.append(plan)
+    except UsageError as error:
+      if plan.directory in named:
+        raise
+      print(f"left out: {error}", file=sys.stderr)
+  if not kept:
+    raise UsageError(f"no run in {', '.join(map(str, named))} is left to evaluate")
+  return kept
+
+
+def _evaluate(
+  plans: list[EvaluationPlan], options: argparse.Namespace
+) -> Iterator[dict[str, Any] | Failure]:
+  """Yields what became of the runs in their order, each when it and those before have ended."""
   if options.processes == 1 or len(plans) == 1:
-    for plan, reader in zip(plans, readers, strict=True):
-      yield checkpoint_evaluation.evaluate_run(plan, reader)
+    yield from map(_evaluate_here, plans)
   else:
+    from experiments import evaluation_processes
+
     directories = [plan.directory for plan in plans]
     yield from evaluation_processes.evaluate_side_by_side(directories, options)
+
+
+def _evaluate_here(plan: EvaluationPlan) -> dict[str, Any] | Failure:
+  """Returns the result of one run, or why there is none; the next runs are played all the same."""
+  from experiments import checkpoint_evaluation
+  from training.checkpoint import CheckpointError
+
+  try:
+    return checkpoint_evaluation.evaluate_run(plan, checkpoint_evaluation.open_checkpoints(plan))
+  except (CheckpointError, UsageError) as error:
+    return Failure(_one_line(error), is_refusal=True)
+  except Exception as error:
+    if not isinstance(error, OSError):  # not foreseen: where it came from matters
+      traceback.print_exc()
+    reason = f"{type(error).__name__}: {_one_line(error)}"
+    return Failure(f"the evaluation of {plan.directory} failed: {reason}", is_refusal=False)
+
+
+def _one_line(error: Exception) -> str:
+  return " ".join(str(error).split())
 
 
 def _save(

@@ -1,7 +1,9 @@
 """The options of `procplan evaluate`, and what they settle for each run. No JAX here."""
 
 import argparse
+from collections.abc import Mapping
 import importlib.util
+import os
 from pathlib import Path
 
 from environments.games import BOUNDS
@@ -125,9 +127,7 @@ def check(options: argparse.Namespace) -> None:
   for name in names:
     if name not in NAMED_SETS and Path(name).is_dir():
       raise UsageError(f"--levels: {name!r} is a directory; runs stand before --levels")
-  for path in (options.json, options.csv, options.levels_csv, options.plot):
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-      raise UsageError(f"cannot write {path}: it must be a file in a directory that is there")
+  _check_files(options)
   _check_pictures(options)
 
 
@@ -145,6 +145,34 @@ def _check_numbers(options: argparse.Namespace) -> None:
     )
 
 
+def _check_files(options: argparse.Namespace) -> None:
+  """Every file can be written, and none is written over by another one."""
+  seen: dict[Path, str] = {}
+  for option, path in _files(options).items():
+    parent = path.absolute().parent
+    if not parent.is_dir() or (path.exists() and not path.is_file()):
+      raise UsageError(
+        f"cannot write {option} {path}: it must be a file in a directory that is there"
+      )
+    if not os.access(parent, os.W_OK):
+      raise UsageError(f"cannot write {option} {path}: {parent} is not writable")
+    other = seen.setdefault(_place(path), option)
+    if other != option:
+      raise UsageError(f"{other} and {option} are both {path}: each must be a file of its own")
+
+
+def _files(options: argparse.Namespace) -> dict[str, Path]:
+  """Returns option -> file, of those that are to be written."""
+  names = ("json", "csv", "levels_csv", "plot")
+  paths = {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
+  return {option: path for option, path in paths.items() if path is not None}
+
+
+def _place(path: Path) -> Path:
+  """Returns where a file is written: a link in its place is replaced, not followed."""
+  return path.absolute().parent.resolve() / path.name
+
+
 def _check_pictures(options: argparse.Namespace) -> None:
   if options.plot is not None:
     if options.plot.suffix not in (".svg", ".png"):
@@ -157,8 +185,6 @@ def _check_pictures(options: argparse.Namespace) -> None:
       raise UsageError("--plot needs matplotlib: pip install 'procplan[report]'")
   if options.video_episodes is not None and options.video is None:
     raise UsageError("--video-episodes says how many films: it needs --video DIR")
-  if options.video is not None and options.video.exists() and not options.video.is_dir():
-    raise UsageError(f"--video {options.video} is a file; it must be a directory")
 
 
 def make_plan(directory: Path, options: argparse.Namespace) -> EvaluationPlan:
@@ -217,9 +243,26 @@ def _video(directory: Path, options: argparse.Namespace) -> VideoPlan | None:
   return VideoPlan(options.video / name, options.video_episodes or DEFAULT_FILMS)
 
 
-def check_together(plans: list[EvaluationPlan]) -> None:
-  """Raises UsageError if two runs' films would go to the same folder."""
+def check_together(plans: list[EvaluationPlan], options: argparse.Namespace) -> None:
+  """Raises UsageError if films cannot be written, or would go to the same folder or to a file."""
   folders = [plan.video.directory for plan in plans if plan.video is not None]
   twice = {folder for folder in folders if folders.count(folder) > 1}
   if twice:
     raise UsageError(f"two runs are called {sorted(twice)[0].name}: film them in different --video")
+  files = {_place(path): option for option, path in _files(options).items()}
+  for folder in folders:
+    _check_films(folder, files)
+
+
+def _check_films(folder: Path, files: Mapping[Path, str]) -> None:
+  """Raises UsageError if `folder`, or what is to be made above it, cannot be a directory."""
+  line = [folder.absolute(), *folder.absolute().parents]
+  for path in line:
+    option = files.get(_place(path))
+    if option is not None:
+      raise UsageError(f"--video: films go to {folder}, but {path} is the file of {option}")
+  there = next(path for path in line if os.path.lexists(path))
+  if not there.is_dir():
+    raise UsageError(f"--video: films go to {folder}, but {there} is no directory")
+  if not os.access(there, os.W_OK):
+    raise UsageError(f"--video: films go to {folder}, but {there} is not writable")

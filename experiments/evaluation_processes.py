@@ -14,12 +14,14 @@ from typing import Any
 
 from experiments.engines.interface import Task
 from experiments.engines.local import LocalEngine, share_out, usable_gpus
-from experiments.errors import EXIT_USAGE, UsageError
+from experiments.errors import EXIT_FAILED, EXIT_USAGE
+from experiments.evaluation_failure import Failure
 from experiments.processes import ENDED, FINISHED, INTERRUPTED, Job, ProcessPool, Stopping
 from experiments.stop_requests import Stopped, StopSignals
 
 GRACE_SECONDS = 10.0  # from a signal to the kill: an evaluation has nothing to save
 POLL_SECONDS = 0.1
+ERROR = "error: "
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]  # `python -m experiments.evaluate` works there
 
 # Options of one run's evaluation: the others are the files of all runs together.
@@ -39,16 +41,14 @@ _PASSED_ON_LISTS = ("levels", "simulations")
 
 def evaluate_side_by_side(
   directories: Sequence[Path], options: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
-  """Yields the results of the runs in `directories`, in this order.
+) -> Iterator[dict[str, Any] | Failure]:
+  """Yields the results of the runs in `directories`, in this order, or why there is none.
 
   Args:
     directories: of the runs.
     options: of the command; `processes` at a time.
 
   Raises:
-    UsageError: an evaluation was refused, in its own words.
-    OSError: an evaluation failed; with the end of what it printed.
     Stopped: by SIGTERM or Ctrl-C; the results that were there have been yielded.
   """
   count = min(options.processes, len(directories))
@@ -114,18 +114,18 @@ def _make_task(directory: Path, options: argparse.Namespace, path: Path) -> Task
   )
 
 
-def _result_of(job: Job, directory: Path) -> dict[str, Any]:
-  """Returns the result of an evaluation that has ended, and passes on what it said.
-
-  Raises:
-    UsageError, OSError: as in `evaluate_side_by_side`.
-  """
+def _result_of(job: Job, directory: Path) -> dict[str, Any] | Failure:
+  """Returns the result of an evaluation that has ended, and passes on what it said."""
   said = job.task.log.read_bytes()[job.log_start :] if job.task.log.exists() else b""
   lines = said.decode(errors="replace").splitlines()
-  if job.code == EXIT_USAGE and lines:
-    raise UsageError(lines[-1].removeprefix("error: "))
+  reason = None
   if job.state != FINISHED:
-    raise OSError(f"the evaluation of {directory} failed, {job.detail}: {' | '.join(lines[-5:])}")
-  print("\n".join(lines), file=sys.stderr, flush=True)
+    reason = f"the evaluation of {directory} failed, {job.detail}: {' | '.join(lines[-5:])}"
+    if job.code in (EXIT_FAILED, EXIT_USAGE) and lines and lines[-1].startswith(ERROR):
+      reason = lines.pop().removeprefix(ERROR)  # in its own words
+  if lines:
+    print("\n".join(lines), file=sys.stderr, flush=True)
+  if reason is not None:
+    return Failure(reason, is_refusal=job.code == EXIT_USAGE)
   (result,) = json.loads(job.task.log.with_suffix(".json").read_text())["runs"]
   return {**result, "run": str(directory)}

@@ -352,6 +352,100 @@ def test_wrong_options_get_one_line_and_exit_code_2(run, capsys, arguments, expe
   assert expected in fails(capsys, run, *arguments)
 
 
+def below_a_file(folder):
+  (folder / "file").touch()
+  return folder / "file" / "below"
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--levels-csv", "--video"])
+def test_nothing_is_played_for_what_cannot_be_written(run, tmp_path, capsys, option):
+  path = below_a_file(tmp_path)
+  for each in (path, path / "deep", path / "deep" / "deeper", tmp_path / "file" / "x.json"):
+    line = fails(capsys, run, option, each)
+    assert option in line
+    assert str(each) in line
+  if option == "--video":
+    assert f"{path.parent} is no directory" in fails(capsys, run, option, path.parent)
+  else:
+    assert str(tmp_path) in fails(capsys, run, option, tmp_path)
+    assert "/dev/null" in fails(capsys, run, option, "/dev/null")  # would be replaced
+
+
+def test_films_go_to_no_file_and_to_none_that_is_written(run, tmp_path, capsys):
+  (tmp_path / "films").mkdir()
+  (tmp_path / "films" / "run").touch()  # where the run's own folder would be
+  assert "run is no directory" in fails(capsys, run, "--video", tmp_path / "films")
+  line = fails(capsys, run, "--json", tmp_path / "x", "--video", tmp_path / "x" / "y")
+  assert "the file of --json" in line
+  (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+  assert "link is no directory" in fails(capsys, run, "--video", tmp_path / "link")
+
+
+def test_two_files_are_not_written_over_one_another(run, tmp_path, capsys):
+  (tmp_path / "here").mkdir()
+  (tmp_path / "link").symlink_to(tmp_path / "here")
+  same = [tmp_path / "here" / "x", tmp_path / "link" / "x", tmp_path / "here" / ".." / "here" / "x"]
+  for other in same:
+    line = fails(capsys, run, "--json", same[0], "--csv", other)
+    assert "--json and --csv are both" in line
+    assert "--csv and --levels-csv" in fails(capsys, run, "--csv", same[0], "--levels-csv", other)
+  assert list((tmp_path / "here").iterdir()) == []
+
+
+def make_unfinished(directory):
+  """A run that has no checkpoint yet."""
+  directory.mkdir(parents=True)
+  save_config(CONFIG, directory / "config.yaml")
+  return directory
+
+
+def test_of_a_directory_of_runs_those_without_a_checkpoint_are_left_out(
+  run, copy, tmp_path, capsys
+):
+  study = tmp_path / "study"
+  good = shutil.copytree(run, study / "b")
+  waiting = [make_unfinished(study / name) for name in "ac"]
+  (result,) = evaluate(tmp_path, study, "--levels", "train")["runs"]
+  assert result["run"] == str(good)
+  said = capsys.readouterr().err.splitlines()
+  assert [x for x in said if x.startswith("left out: ")] == [
+    f"left out: {each} has no complete checkpoint" for each in waiting
+  ]
+  # One that is named by itself is refused, in a directory that is named too or not.
+  assert "no complete checkpoint" in fails(capsys, waiting[1], study)
+  # So is a directory in which nothing is left.
+  assert f"no run in {study} is left" in fails(capsys, study, "--checkpoint", 300)
+  assert "it has: 256, 512" in fails(capsys, study, copy, "--checkpoint", 300)
+  shutil.rmtree(good)
+  assert f"no run in {study} is left" in fails(capsys, study)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_evaluation_that_fails_loses_no_other(run, tmp_path, capsys, processes):
+  """Of four: a damaged checkpoint, one whose films the disk refuses, and two that are good."""
+  runs = [shutil.copytree(run, tmp_path / "study" / f"run_{i}") for i in range(4)]
+  for step in STEPS:
+    damage(runs[0] / "checkpoints" / "steps" / str(step))
+  films = tmp_path / "films"
+  for level in range(20):  # a directory where the film would be, whichever level it is of
+    name = f"train_sampled_environment-0_level-{level}.mp4"
+    (films / "run_2" / name).mkdir(parents=True)
+  path = tmp_path / "all.json"
+  arguments = [tmp_path / "study", "--levels", "train", "--video", films, "--video-episodes", 1]
+  arguments += ["--processes", processes, "--json", path]
+  assert main([str(argument) for argument in arguments]) == 1
+  saved = json.loads(path.read_text())["runs"]
+  assert [each["run"] for each in saved] == [str(runs[1]), str(runs[3])]
+  shown = capsys.readouterr()
+  assert all(f"run: {each}" in shown.out for each in (runs[1], runs[3]))
+  errors = [line for line in shown.err.splitlines() if line.startswith("error: ")]
+  assert len(errors) == 2
+  assert "damaged" in errors[0]
+  assert f"error: the evaluation of {runs[2]} failed: " in errors[1]
+  last = shown.err.splitlines()[-1]
+  assert last == "2 of 4 evaluations failed; the others are complete and written"
+
+
 def test_what_is_no_run_is_refused(run, copy, tmp_path, capsys):
   assert "config.yaml" in fails(capsys, tmp_path / "nowhere")
   assert "config.yaml" in fails(capsys, run / "checkpoints")

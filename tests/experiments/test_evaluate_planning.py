@@ -197,6 +197,8 @@ def test_films_show_the_episodes(evaluated):
     mp4, gif = each["films"]
     first = next(e for e in each["episode_records"] if e["environment"] == 0)
     assert f"level-{first['level_seed']}." in mp4
+    how = "gumbel-2" if each["search"]["num_simulations"] else "raw"
+    assert f"_greedy_{how}_environment-0" in mp4
     with Image.open(gif) as image:
       assert image.n_frames >= 7
       assert image.size == (960, 544)
@@ -344,15 +346,43 @@ def test_a_signal_stops_one_process_and_keeps_what_is_complete(
   assert handlers == [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
 
 
-def test_a_run_that_is_refused_side_by_side_is_refused_in_its_own_words(run, tmp_path, capsys):
+def test_an_error_that_was_not_foreseen_is_traced_and_stops_no_other(
+  run, tmp_path, monkeypatch, capsys
+):
+  other = shutil.copytree(run, tmp_path / "another")
+
+  def evaluate(plan, reader):
+    if plan.directory == run:
+      raise RuntimeError("out of\nmemory")
+    raise OSError("disk full")
+
+  monkeypatch.setattr(checkpoint_evaluation, "evaluate_run", evaluate)
+  assert main([str(run), str(other)]) == 1
+  said = capsys.readouterr().err.splitlines()
+  assert said[0].startswith("Traceback")
+  assert said[-2:] == [
+    f"error: the evaluation of {run} failed: RuntimeError: out of memory",
+    f"error: the evaluation of {other} failed: OSError: disk full",
+  ]
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_run_that_is_refused_is_refused_in_its_own_words_and_stops_no_other(
+  run, tmp_path, capsys, processes
+):
   other = make_run(tmp_path / "another")
   damaged = next((other / "checkpoints" / "steps" / str(STEP) / "train_state").rglob("*_METADATA"))
   damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
-  arguments = [str(run), str(other), "--levels", "train", "--simulations", "0"]
-  assert guarded(main, [*arguments, "--processes", "2"]) == 2
+  saved = tmp_path / "all.json"
+  arguments = [str(other), str(run), "--levels", "train", "--simulations", "0"]
+  assert main([*arguments, "--processes", processes, "--json", str(saved)]) == 1
+  assert [each["run"] for each in json.loads(saved.read_text())["runs"]] == [str(run)]
   errors = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
   assert len(errors) == 1
   assert "damaged" in errors[0]
+  twice = shutil.copytree(other, tmp_path / "twice")  # nothing can be played
+  arguments = [str(other), str(twice), *arguments[2:], "--processes", processes]
+  assert main(arguments) == 2
 
 
 @pytest.mark.parametrize(
