@@ -54,15 +54,15 @@ def aggregate_scores(study: Study, levels: str, split: str) -> Aggregate | None:
     split: `train` or `test`.
 
   Returns:
-    None where no game has scores of every agent at common steps, within known bounds.
+    None where no game has scores of every agent at common steps, within known bounds;
+    `missing.why_no_aggregate` says why.
   """
-  cells = [cell for cell in study.cells_of(levels=levels) if cell.steps(split)]
-  cells = [cell for cell in cells if study.bounds_of(levels, cell.game) is not None]
+  cells = scored_cells(study, levels, split)
   agents = sorted({cell.agent for cell in cells})
-  games = _common_games(cells, agents)
+  games = common_games(cells, agents)
   cells = [cell for cell in cells if cell.game in games]
-  step = latest_common_step([steps for cell in cells for steps in cell.steps(split)])
-  if not games or step is None:
+  step = latest_step(cells, split)
+  if step is None:
     return None
   by_agent = {agent: [cell for cell in cells if cell.agent == agent] for agent in agents}
   return Aggregate(
@@ -70,7 +70,7 @@ def aggregate_scores(study: Study, levels: str, split: str) -> Aggregate | None:
     split=split,
     environment_steps=step,
     games=games,
-    matrices={agent: _matrix(study, by_agent[agent], split, step) for agent in agents},
+    matrices={agent: matrix_at(study, by_agent[agent], split, step) for agent in agents},
     notes=tuple(_notes(study, levels, games, by_agent=by_agent, at=(split, step))),
   )
 
@@ -101,7 +101,7 @@ def aggregate_curve(
   cells = [study.cells[agent, aggregate.levels, game] for game in aggregate.games]
   lists = [steps for cell in cells for steps in cell.steps(aggregate.split)]
   steps = [s for s in common_steps(lists) if s <= aggregate.environment_steps]
-  matrices = [_matrix(study, cells, aggregate.split, s) for s in steps]
+  matrices = [matrix_at(study, cells, aggregate.split, s) for s in steps]
   seconds = []
   for step in steps:
     rows = [row for cell in cells for row in cell.scores_at(aggregate.split, step).rows]
@@ -138,7 +138,7 @@ def common_levels_scores(
   if len({levels for _, levels in pairs}) < 2 or not games or step is None:
     return names, {}, f"{mode} mode: no common games and steps over the level distributions yet."
   scores = {
-    (agent, levels, split): _matrix(
+    (agent, levels, split): matrix_at(
       study, [c for c in cells if (c.agent, c.levels) == (agent, levels)], split, step
     )
     for agent, levels in pairs
@@ -146,46 +146,6 @@ def common_levels_scores(
   }
   over = ", ".join(sorted(games))
   return names, scores, f"{mode} mode: IQM over {over}, at {steps_in_words(step)} steps."
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-  """Normalised scores of two agents on the same games, at the same steps.
-
-  Attributes:
-    before: `[runs, games]` of the one.
-    after: `[runs, games]` of the other.
-    environment_steps: at which both were evaluated.
-  """
-
-  before: ScoreMatrix
-  after: ScoreMatrix
-  environment_steps: int
-
-
-def pair_scores(study: Study, levels: str, agents: tuple[str, str], *, split: str) -> Pair | None:
-  """Puts two agents side by side on the games that both have scores on.
-
-  Args:
-    study: all runs.
-    levels: name of the level distribution of training.
-    agents: labels.
-    split: `train` or `test`.
-
-  Returns:
-    None without a common game within known bounds, or without common steps.
-  """
-  cells = [cell for cell in study.cells_of(levels=levels) if cell.agent in agents]
-  cells = [cell for cell in cells if cell.steps(split) and study.bounds_of(levels, cell.game)]
-  games = _common_games(cells, agents)
-  cells = [cell for cell in cells if cell.game in games]
-  step = latest_common_step([steps for cell in cells for steps in cell.steps(split)])
-  if not games or step is None:
-    return None
-  before, after = (
-    _matrix(study, [cell for cell in cells if cell.agent == agent], split, step) for agent in agents
-  )
-  return Pair(before, after, step)
 
 
 def published_mean(aggregate: Aggregate, study: Study, agent_name: str) -> float | None:
@@ -209,12 +169,28 @@ def published_mean(aggregate: Aggregate, study: Study, agent_name: str) -> float
   return float(np.mean(scores))
 
 
-def _common_games(cells: Sequence[Cell], agents: Sequence[str]) -> tuple[str, ...]:
+def scored_cells(study: Study, levels: str, split: str) -> list[Cell]:
+  """Cells of a level distribution with an evaluation and known bounds."""
+  cells = [cell for cell in study.cells_of(levels=levels) if cell.steps(split)]
+  return [cell for cell in cells if study.bounds_of(levels, cell.game) is not None]
+
+
+def latest_step(cells: Sequence[Cell], split: str) -> int | None:
+  """The latest steps at which every run was evaluated; None if there are none.
+
+  Steps before training count for one agent alone: they compare nothing that was learned.
+  """
+  step = latest_common_step([steps for cell in cells for steps in cell.steps(split)])
+  return None if step == 0 and len({cell.agent for cell in cells}) > 1 else step
+
+
+def common_games(cells: Sequence[Cell], agents: Sequence[str]) -> tuple[str, ...]:
+  """The games that every agent has."""
   have = {agent: {cell.game for cell in cells if cell.agent == agent} for agent in agents}
   return tuple(sorted(set.intersection(*have.values()))) if have else ()
 
 
-def _matrix(study: Study, cells: Sequence[Cell], split: str, step: int) -> ScoreMatrix:
+def matrix_at(study: Study, cells: Sequence[Cell], split: str, step: int) -> ScoreMatrix:
   """`[runs, games]`: the i-th row holds the i-th run of every game.
 
   Runs of different games are independent, and the bootstrap draws per game.

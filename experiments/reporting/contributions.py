@@ -6,10 +6,10 @@ Shown where the runs belong to a study that says which agents differ by one chan
 from collections.abc import Mapping, Sequence
 import dataclasses
 
-from experiments.reporting.aggregates import Pair, pair_scores
 from experiments.reporting.curves import PANEL
 from experiments.reporting.filters import needs, needs_all
 from experiments.reporting.markup import Markup, element, figure, paragraph, table
+from experiments.reporting.pairs import Pair, pair_scores
 from experiments.reporting.sections import Section
 from experiments.reporting.statistics import Estimate, aggregate, difference
 from experiments.reporting.study import Study

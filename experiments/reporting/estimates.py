@@ -1,6 +1,6 @@
 """Everything that is estimated for a page, once, so that figures, tables and words agree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 
 from experiments.reporting.aggregates import (
@@ -9,7 +9,8 @@ from experiments.reporting.aggregates import (
   aggregate_curve,
   aggregate_scores,
 )
-from experiments.reporting.statistics import Estimate, aggregate, probability_of_improvement
+from experiments.reporting.pairs import Improvement, improvements
+from experiments.reporting.statistics import Estimate, aggregate
 from experiments.reporting.study import SPLITS, Study
 
 
@@ -20,14 +21,14 @@ class Estimates:
   Attributes:
     aggregates: (level distribution, split) -> normalised scores of all agents.
     values: (agent, level distribution, split) -> name -> estimate.
-    improvements: (level distribution, better, other) -> P(better > other) on test,
-      for agents with two runs or more per game.
+    improvements: (level distribution, better, other) -> P(better > other) on test, of
+      every two agents that share games and steps, with two runs or more per game.
     resamples: bootstrap resamples of every interval.
   """
 
   aggregates: Mapping[tuple[str, str], Aggregate]
   values: Mapping[tuple[str, str, str], Mapping[str, Estimate]]
-  improvements: Mapping[tuple[str, str, str], Estimate]
+  improvements: Mapping[tuple[str, str, str], Improvement]
   resamples: int
 
 
@@ -39,13 +40,8 @@ def estimate_all(study: Study, *, resamples: int) -> Estimates:
     for (levels, split), scores in aggregates.items()
     for agent, matrix in scores.matrices.items()
   }
-  improvements = {}
-  for (levels, split), scores in aggregates.items():
-    several = [agent for agent, matrix in scores.matrices.items() if matrix.num_runs > 1]
-    for a, b in _pairs(several) if split == "test" else ():
-      p = probability_of_improvement(scores.matrices[a], scores.matrices[b], resamples=resamples)
-      improvements[levels, a, b] = p
-  return Estimates(aggregates, estimates, improvements, resamples)
+  better = improvements(study, resamples=resamples)
+  return Estimates(aggregates, estimates, better, resamples)
 
 
 def all_aggregates(study: Study) -> dict[tuple[str, str], Aggregate]:
@@ -68,7 +64,3 @@ def aggregate_curves(
     if name == levels
     for agent in scores.matrices
   }
-
-
-def _pairs(agents: Sequence[str]) -> list[tuple[str, str]]:
-  return [(a, b) for i, a in enumerate(agents) for b in agents[i + 1 :]]

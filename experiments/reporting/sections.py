@@ -16,6 +16,8 @@ from experiments.reporting.estimates import Estimates, aggregate_curves
 from experiments.reporting.filters import needs, needs_of
 from experiments.reporting.legends import legend
 from experiments.reporting.markup import Markup, element, figure, paragraph
+from experiments.reporting.missing import missing_aggregates
+from experiments.reporting.pairs import improvement_table
 from experiments.reporting.published import about, step_tolerance
 from experiments.reporting.statistics import aggregate
 from experiments.reporting.study import SPLITS, Study
@@ -75,19 +77,26 @@ def _learning_block(study: Study, levels: str | None, axis: str) -> Markup:
 def aggregate_section(study: Study, numbers: Estimates) -> Section:
   """Normalised scores over games, with intervals, and who improves on whom."""
   heading = "Aggregate over games"
-  if not numbers.aggregates:
-    why = "No game has an evaluation of every agent at the same steps, within known score bounds."
-    return heading, "aggregate", [paragraph(why)] if study.cells else []
-  content: list[object] = [legend(study), *_aggregate_notes(numbers)]
+  absent = [paragraph(sentence) for sentence in missing_aggregates(study, numbers)]
+  if not numbers.aggregates and not numbers.improvements:
+    return heading, "aggregate", absent
+  content: list[object] = [legend(study), *absent, *_aggregate_notes(numbers)]
   for levels in study.levels:
-    panels = _aggregate_panels(study, numbers, levels)
+    panels = [
+      *_aggregate_panels(study, numbers, levels),
+      *_improvement_panels(study, numbers, levels),
+    ]
     if panels:
       grid = element("div", *panels, class_="panels")
       content.append(element("div", element("h3", levels), grid, **needs(study, levels=[levels])))
-  everything = list(numbers.aggregates.values())
-  content.append(tables.aggregate_table(study, everything, numbers.values))
+  if numbers.aggregates:
+    everything = list(numbers.aggregates.values())
+    content.append(tables.aggregate_table(study, everything, numbers.values))
   if numbers.improvements:
-    content.append(tables.improvement_table(study, numbers.improvements))
+    content.append(improvement_table(study, numbers.improvements))
+  elif len(study.agents) > 1:
+    why = "no two agents share a game and steps with two runs or more each"
+    content.append(paragraph(f"Probability of improvement: none, since {why}.", class_="note"))
   return heading, "aggregate", content
 
 
@@ -120,12 +129,20 @@ def _aggregate_panels(study: Study, numbers: Estimates, levels: str) -> list[Mar
   if test is not None and len(test.matrices) > 1 and len(test.games) > 1:
     panel = figures.profile_panel(study, test, resamples=numbers.resamples)
     panels.append(figure(panel, f"Performance profile over {over}{bands}"))
-  pairs = {(a, b): each for (name, a, b), each in numbers.improvements.items() if name == levels}
-  if pairs:
-    panel = figures.improvement_panel(study, levels, pairs)
-    caption = "How often a run of the one beats a run of the other on the same game"
-    panels.append(figure(panel, f"{caption}, full distribution{bands}"))
   return panels
+
+
+def _improvement_panels(study: Study, numbers: Estimates, levels: str) -> list[Markup]:
+  """One panel with every pair of agents, or none."""
+  found = {(a, b): each for (name, a, b), each in numbers.improvements.items() if name == levels}
+  if not found:
+    return []
+  panel = figures.improvement_panel(study, levels, {k: v.estimate for k, v in found.items()})
+  caption = (
+    "How often a run of the one beats a run of the other on the same game, full distribution;"
+    " every pair on the games and at the steps of the table below; shaded: 95 % intervals"
+  )
+  return [figure(panel, caption)]
 
 
 def _aggregate_notes(numbers: Estimates) -> Iterable[Markup]:
@@ -138,7 +155,7 @@ def _aggregate_notes(numbers: Estimates) -> Iterable[Markup]:
   matrices = [m for each in numbers.aggregates.values() for m in each.matrices.values()]
   if any(matrix.num_runs < 2 for matrix in matrices):
     notes.append("An interval needs two runs or more per game; where there is one, none is shown.")
-  if all(len(each.games) == 1 for each in numbers.aggregates.values()):
+  if {len(each.games) for each in numbers.aggregates.values()} == {1}:
     notes.append("With a single game this is that game's score; it says nothing of other games.")
   for (levels, _), each in numbers.aggregates.items():
     notes += [f"{levels}: {note}." for note in each.notes]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import math
 
 from experiments.reporting.aggregates import Aggregate, published_mean
-from experiments.reporting.filters import needs, needs_all, needs_of
+from experiments.reporting.filters import needs, needs_of
 from experiments.reporting.markup import Markup, join, table, with_note
 from experiments.reporting.published import published_at
 from experiments.reporting.runs import Run, is_number
@@ -177,17 +177,3 @@ def aggregate_table(
   )
   caption = "Normalised scores over games, with 95 % intervals where there are two runs or more."
   return table(caption, header, rows, heading_columns=3, numeric_from=3, needs=marks)
-
-
-def improvement_table(study: Study, estimates: Mapping[tuple[str, str, str], Estimate]) -> Markup:
-  """Probability of improvement; `estimates` is (levels, better, other) -> P(better > other)."""
-  rows = [
-    [levels, f"{better} over {other}", estimate_in_words(estimate)]
-    for (levels, better, other), estimate in estimates.items()
-  ]
-  caption = (
-    "Probability that a run of the one beats a run of the other on the same game, full distribution"
-  )
-  header = ("Level distribution", "Agents", "P [95 %]")
-  marks = [needs_all(study, (a, b), levels=[levels]) for levels, a, b in estimates]
-  return table(caption, header, rows, numeric_from=2, needs=marks)

@@ -16,6 +16,11 @@ def steps_in_words(steps: float) -> str:
   return f"{rounded:g}"
 
 
+def range_of_steps(steps: Sequence[float]) -> str:
+  """`0 to 1M`, or `1M` where they are all equal."""
+  return " to ".join(dict.fromkeys(steps_in_words(s) for s in (min(steps), max(steps))))
+
+
 def seconds_in_words(seconds: float) -> str:
   """45 -> `45 s`, 300 -> `5.0 min`, 7200 -> `2.0 h`."""
   if seconds < 90:

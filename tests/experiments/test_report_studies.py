@@ -8,8 +8,8 @@ import pytest
 from synthetic_study import write_run
 
 from experiments.report import write_report
-from experiments.reporting.aggregates import pair_scores
 from experiments.reporting.contributions import contrasts, contributions, in_words
+from experiments.reporting.pairs import pair_scores
 from experiments.reporting.runs import read_run
 from experiments.reporting.statistics import difference, score_matrix
 from experiments.reporting.study import make_study
