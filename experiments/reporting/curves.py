@@ -13,15 +13,14 @@ from experiments.reporting.series import (
   Series,
   evaluation_series,
   mean_series,
+  return_series,
   thin,
-  training_series,
 )
 from experiments.reporting.study import SPLITS, Cell, Study
 from experiments.reporting.svg import DASHED, INK, PAPER, Look, drawing, inline, looks, marked
 from experiments.reporting.wording import score_in_words, slug, steps_in_words
 
 PANEL = (3.7, 2.7)  # inches
-RETURN = "training/episode_return"
 
 
 def learning_panel(study: Study, levels: str, game: str, *, axis: str) -> Markup | None:
@@ -69,7 +68,7 @@ def _draw_cell(axes: Axes, cell: Cell, look: Look, *, axis: str) -> None:
     _draw_run(axes, run, cell, look=look, axis=axis)
   train = [evaluation_series(run, "train", policy=cell.policy, axis=axis) for run in cell.used]
   test = [evaluation_series(run, "test", policy=cell.policy, axis=axis) for run in cell.used]
-  training = mean_series([training_series(run, RETURN, axis=axis) for run in cell.used])
+  training = mean_series([return_series(run, axis=axis) for run in cell.used])
   style = {"color": look.colour, "marker": look.marker, "markersize": 4, "linewidth": 1.8}
   _draw(axes, training, color=look.colour, linewidth=1.8)
   _draw(axes, mean_series(train), **{**style, "linestyle": "none" if len(training) else "-"})
@@ -78,7 +77,7 @@ def _draw_cell(axes: Axes, cell: Cell, look: Look, *, axis: str) -> None:
 
 def _draw_run(axes: Axes, run: Run, cell: Cell, *, look: Look, axis: str) -> None:
   """One run's training and test curve, thin."""
-  training = training_series(run, RETURN, axis=axis)
+  training = return_series(run, axis=axis)
   test = evaluation_series(run, "test", policy=cell.policy, axis=axis)
   is_alone = cell.used == (run,)
   if not is_alone:

@@ -7,13 +7,19 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
 from experiments.reporting import protocol
-from experiments.reporting.curves import PANEL, RETURN, format_axis
+from experiments.reporting.curves import PANEL, format_axis
 from experiments.reporting.filters import needs_of
 from experiments.reporting.legends import colours
 from experiments.reporting.markup import Markup, element, figure, paragraph
 from experiments.reporting.runs import Run
 from experiments.reporting.sections import Section
-from experiments.reporting.series import Series, evaluation_quantity, thin, training_series
+from experiments.reporting.series import (
+  RETURN,
+  Series,
+  evaluation_quantity,
+  thin,
+  training_series,
+)
 from experiments.reporting.study import SPLITS, Cell, Study
 from experiments.reporting.svg import drawing, inline, looks, marked
 from experiments.reporting.wording import slug

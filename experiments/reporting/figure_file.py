@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.reporting.aggregates import AggregateCurve
-from experiments.reporting.curves import PANEL, RETURN, draw_learning, published_in_panel
+from experiments.reporting.curves import PANEL, draw_learning, published_in_panel
 from experiments.reporting.estimates import aggregate_curves, all_aggregates
 from experiments.reporting.figures import draw_aggregate
-from experiments.reporting.series import training_series
+from experiments.reporting.series import return_series
 from experiments.reporting.study import Study
 from experiments.reporting.svg import DASHED, INK, PAPER, STYLE, looks, on_white
 
@@ -75,7 +75,7 @@ def _panels(study: Study, *, resamples: int) -> list[Draw]:
 
 def _has_returns(study: Study, levels: str, game: str) -> bool:
   return any(
-    run.evaluations or len(training_series(run, RETURN, axis=AXIS))
+    run.evaluations or len(return_series(run, axis=AXIS))
     for cell in study.cells_of(levels=levels, game=game)
     for run in cell.runs
   )

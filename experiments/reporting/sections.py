@@ -19,6 +19,7 @@ from experiments.reporting.markup import Markup, element, figure, paragraph
 from experiments.reporting.missing import missing_aggregates
 from experiments.reporting.pairs import improvement_table
 from experiments.reporting.published import about, step_tolerance
+from experiments.reporting.series import MIN_EPISODES
 from experiments.reporting.statistics import aggregate
 from experiments.reporting.study import SPLITS, Study
 from experiments.reporting.wording import count_in_words, list_in_words, steps_in_words
@@ -45,7 +46,8 @@ def curves_section(study: Study) -> Section:
   if not content:
     return "Learning curves", "curves", [paragraph("No run has written a return yet.")]
   note = paragraph(
-    "Solid lines: return of the training episodes (mean over the last 100), with exploration."
+    "Solid lines: return of the training episodes (mean over the last 100, drawn once"
+    f" {MIN_EPISODES} have ended), with exploration."
     " Filled markers: evaluations on the training levels. Dashed lines with open markers:"
     " evaluations on the full distribution. Thick lines are means over seeds, as far as all of"
     " them have come; thin lines are single seeds; a cross marks where a failed run ended, which"

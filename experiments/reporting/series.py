@@ -1,7 +1,8 @@
 """Curves of runs as arrays: one run's quantity over steps or time, and means over runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from experiments.reporting.runs import Run, is_number
 
 AXES = ("environment_steps", "seconds")
 MAX_POINTS = 200  # drawn per line; a panel is about 250 pixels wide
+MIN_EPISODES = 20  # before them the mean return is that of whichever few ended first
+RETURN = "training/episode_return"
+EPISODES = "training/episodes"  # since the run began
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +33,13 @@ class Series:
 
 def training_series(run: Run, quantity: str, *, axis: str) -> Series:
   """A quantity of a run's training rows; rows without it (or with null) are left out."""
-  rows = [row for row in run.training if is_number(row.get(quantity)) and is_number(row.get(axis))]
-  return _series([row[axis] for row in rows], [row[quantity] for row in rows])
+  return _series_of(run.training, quantity, axis)
+
+
+def return_series(run: Run, *, axis: str) -> Series:
+  """Mean return of the last 100 training episodes, once `MIN_EPISODES` have ended."""
+  rows = [row for row in run.training if (row.get(EPISODES) or 0) >= MIN_EPISODES]
+  return _series_of(rows, RETURN, axis)
 
 
 def evaluation_series(run: Run, split: str, *, policy: str, axis: str) -> Series:
@@ -66,6 +75,11 @@ def thin(series: Series) -> Series:
     return series
   keep = np.linspace(0, len(series) - 1, MAX_POINTS).round().astype(int)
   return Series(series.x[keep], series.y[keep])
+
+
+def _series_of(rows: Sequence[Mapping[str, Any]], quantity: str, axis: str) -> Series:
+  rows = [row for row in rows if is_number(row.get(quantity)) and is_number(row.get(axis))]
+  return _series([row[axis] for row in rows], [row[quantity] for row in rows])
 
 
 def _series(x: Sequence[float], y: Sequence[float]) -> Series:

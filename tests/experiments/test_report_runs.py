@@ -11,7 +11,7 @@ from synthetic_study import write_run, write_study
 
 from experiments.reporting.aggregates import aggregate_curve, aggregate_scores
 from experiments.reporting.runs import find_run_directories, read_run
-from experiments.reporting.series import Series, mean_series, thin
+from experiments.reporting.series import Series, mean_series, return_series, thin
 from experiments.reporting.study import latest_common_step, make_study
 from networks.config import BACKBONES, ResNetConfig
 
@@ -303,3 +303,22 @@ def test_thinning_keeps_both_ends():
 def test_a_run_directory_may_be_given_as_text(tmp_path):
   directory = write_run(tmp_path / "run")
   assert read_run(str(directory)).directory == Path(directory)
+
+
+def test_a_return_is_drawn_once_enough_episodes_have_ended(tmp_path):
+  """Episodes counted by hand; a row without the count says nothing of it."""
+  run = write_run(tmp_path / "run")
+  ended = [1, 19, 20, 400]
+  rows = [
+    {
+      "kind": "training",
+      "environment_steps": 100 * i,
+      "training/episode_return": float(i),
+      "training/episodes": count,
+    }
+    for i, count in enumerate(ended)
+  ]
+  rows.append({"kind": "training", "environment_steps": 400, "training/episode_return": 4.0})
+  (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  drawn = return_series(read_run(run), axis="environment_steps")
+  assert (drawn.x.tolist(), drawn.y.tolist()) == ([200, 300], [2, 3])
