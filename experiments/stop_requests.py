@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
 
@@ -14,9 +15,15 @@ IMPATIENCE_SECONDS = 2.0  # from a second SIGINT to the end of a process that do
 
 @dataclasses.dataclass
 class StopRequests:
-  """The first SIGTERM or SIGINT; a second SIGINT ends the process at once."""
+  """SIGTERM and SIGINT that came; a second SIGINT ends the process at once.
+
+  Attributes:
+    signal: the first one; None before it.
+    interrupts: how often SIGINT was handled.
+  """
 
   signal: int | None = None
+  interrupts: int = 0
 
   def requested(self) -> bool:
     """Whether there was one."""
@@ -31,20 +38,18 @@ def stop_requests() -> Iterator[StopRequests]:
   update, which can take minutes: where it has not in `IMPATIENCE_SECONDS`, the process ends.
   """
   requests = StopRequests()
-  handled = threading.Event()
 
   def handle(number, frame):
     del frame
-    if requests.signal == signal.SIGINT and number == signal.SIGINT:
-      handled.set()
+    requests.signal = requests.signal or number
+    requests.interrupts += number == signal.SIGINT
+    if requests.interrupts > 1:
       raise KeyboardInterrupt
-    requests.signal = number
-    # Not print: the signal may have come in the middle of one.
-    os.write(2, b"stopping after this turn, with a checkpoint\n")
+    _say("stopping after this turn, with a checkpoint")
 
   previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
   try:
-    with _ended_by_second_interrupt(unless=handled):
+    with _ended_by_second_interrupt(requests):
       yield requests
   finally:
     for number, handler in previous.items():
@@ -53,30 +58,40 @@ def stop_requests() -> Iterator[StopRequests]:
 
 
 @contextlib.contextmanager
-def _ended_by_second_interrupt(*, unless: threading.Event) -> Iterator[None]:
-  """Ends the process with 130, from a thread, when SIGINT came twice and `unless` stays unset."""
+def _ended_by_second_interrupt(requests: StopRequests) -> Iterator[None]:
+  """Ends the process with 130, from a thread, when SIGINT came twice or more and is not handled."""
   reader, writer = os.pipe()
   os.set_blocking(writer, False)  # as set_wakeup_fd demands
   previous = signal.set_wakeup_fd(writer)  # a byte for every signal as it comes, handled or not
+  left = False
 
   def watch():
     interrupts = 0
     while numbers := os.read(reader, 16):
       interrupts += numbers.count(signal.SIGINT)
-      if interrupts > 1 and not unless.wait(IMPATIENCE_SECONDS):
-        os.write(2, b"ended at once; the last checkpoint stays\n")
-        os._exit(EXIT_INTERRUPTED)
+      deadline = time.monotonic() + IMPATIENCE_SECONDS
+      while interrupts > max(1, requests.interrupts) and not left:
+        if time.monotonic() > deadline:
+          _say("ended at once; the last checkpoint stays")
+          os._exit(EXIT_INTERRUPTED)
+        time.sleep(0.05)
 
   thread = threading.Thread(target=watch, daemon=True)
   thread.start()
   try:
     yield
   finally:
+    left = True
     signal.set_wakeup_fd(previous)
-    unless.set()
     os.close(writer)  # the thread reads the end of the pipe
     thread.join()
     os.close(reader)
+
+
+def _say(text: str) -> None:
+  """Writes a line to stderr; not by print, in the middle of which a signal may have come."""
+  with contextlib.suppress(OSError):  # what read it may have ended by the same Ctrl-C
+    os.write(2, f"{text}\n".encode())
 
 
 class StopSignals:
