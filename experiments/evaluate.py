@@ -28,11 +28,11 @@ def main(arguments: Sequence[str]) -> int:
   options = make_parser(__doc__).parse_args(arguments)
   check(options)
   plans = [make_plan(directory, options) for directory in find_run_directories(options.runs)]
-  check_together(plans, options)
   from experiments import evaluation_output  # here: JAX, rich
   from experiments.stop_requests import Stopped, exit_code_of, stopping_at_once
 
   plans = _with_checkpoint(plans, named=options.runs)
+  check_together(plans, options)
   results: list[dict[str, Any]] = []
   failures: list[Failure] = []
   try:

@@ -39,7 +39,7 @@ def read_run_list(directory: Path) -> Mapping[str, Mapping[str, Any]]:
     content = json.loads(path.read_text())
   except FileNotFoundError:
     return {}
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise UsageError(f"{path} is no list of runs: {error}") from None
   wrong = _find_wrong(content)
   if wrong:

@@ -35,7 +35,7 @@ def read_status(directory: Path) -> tuple[Mapping[str, Any], str]:
     content = json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError):
     return {}, ""
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     return {}, f"{path} cannot be read: {error}"
   if not isinstance(content, dict):
     return {}, f"{path} must be an object, got {shown(content)}"

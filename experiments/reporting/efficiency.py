@@ -31,10 +31,12 @@ class Curve:
   Attributes:
     steps: `[N]` environment steps, N >= 2.
     returns: `[N, runs]` mean episode returns, not normalised.
+    means: `[N]` over runs, rounded as a baseline's last score is.
   """
 
   steps: tuple[int, ...]
   returns: np.ndarray
+  means: np.ndarray
 
 
 def efficiency_table(study: Study, *, baseline: str) -> Markup | None:
@@ -89,15 +91,17 @@ def curve_of(study: Study, cell: Cell) -> Curve | None:
   steps = common_steps(cell.steps("test"))
   if study.bounds_of(cell.levels, cell.game) is None or len(steps) < 2:
     return None
-  returns = [cell.scores_at("test", step).values for step in steps]
-  return Curve(tuple(steps), np.array(returns))
+  scores = [cell.scores_at("test", step) for step in steps]
+  returns = np.array([each.values for each in scores])
+  return Curve(tuple(steps), returns, np.array([each.mean for each in scores]))
 
 
 def between(curve: Curve, first: int, last: int) -> Curve:
   """The part of a curve from the evaluation at (nearly) `first` to that at (nearly) `last`."""
   low = next(i for i, step in enumerate(curve.steps) if equal_steps(first, step))
   high = max(i for i, step in enumerate(curve.steps) if equal_steps(last, step))
-  return Curve(curve.steps[low : high + 1], curve.returns[low : high + 1])
+  part = slice(low, high + 1)
+  return Curve(curve.steps[part], curve.returns[part], curve.means[part])
 
 
 def best_baseline(study: Study, cell: Cell, baseline: str) -> tuple[Cell, Scores] | None:
@@ -131,7 +135,7 @@ def _reached(curve: Curve, best: tuple[Cell, Scores] | None) -> tuple[object, ..
   cell, target = best
   where = f"{cell.agent} at {steps_in_words(target.environment_steps)}"
   where = where if cell.is_final else f"{where}: not final"
-  reached = steps_to_reach(curve.steps, curve.returns.mean(axis=1), target.mean)
+  reached = steps_to_reach(curve.steps, curve.means, target.mean)
   return with_note(score_in_words(target.mean), where), (
     f"not within {steps_in_words(curve.steps[-1])}" if reached is None else steps_in_words(reached)
   )

@@ -31,7 +31,7 @@ def why_no_aggregate(study: Study, levels: str, split: str) -> str:
   cells = scored_cells(study, levels, split)
   if not cells:
     games = sorted({cell.game for cell in evaluated})
-    return f"no game is within known score bounds ({', '.join(games)})"
+    return f"no game has known score bounds ({', '.join(games)})"
   agents = sorted({cell.agent for cell in cells})
   games = common_games(cells, agents)
   if not games:

@@ -213,8 +213,8 @@ def _aggregate_in_words(levels: str, iqm: Mapping[tuple[str, str], Estimate]) ->
 def _neighbours_in_words(levels: str, a: tuple[str, Estimate], b: tuple[str, Estimate]) -> str:
   """Whether the intervals of two agents, the higher one first, tell them apart."""
   (name_a, higher), (name_b, lower) = a, b
-  if score_in_words(higher.value - lower.value) == score_in_words(0):
-    value = score_in_words(higher.value)
+  value = score_in_words(higher.value)
+  if value == score_in_words(lower.value):
     return f"{levels}, full distribution: {name_a} and {name_b} score the same, {value}."
   if higher.interval is None or lower.interval is None:
     return f"{levels}: {name_a} is above {name_b}; with a single seed that may be chance."

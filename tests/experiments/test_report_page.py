@@ -250,9 +250,7 @@ def test_a_run_with_one_evaluation(tmp_path):
 def test_a_game_outside_the_table_of_bounds(tmp_path):
   page = report(tmp_path, write_run(tmp_path / "run", game="pong", levels="all-of-them"))
   assert page.count("figure") == CURVES + THROUGHPUT + DIAGNOSTICS
-  assert "all-of-them: no aggregate, since no game is within known score bounds (pong)." in (
-    page.text
-  )
+  assert "all-of-them: no aggregate, since no game has known score bounds (pong)." in (page.text)
   assert page.row("scores", "all-of-them", "pong", "ppo")[-2] == "none at 1M steps"
 
 
