@@ -42,10 +42,10 @@ hypothesis.settings.load_profile("procplan")
 def quick_compilation(request):
   """Unit tests spend most of their time in compiling, and their values need no fast programs.
 
-  So do the README's commands, each of which is run once. In the other files, where agents train
-  too, programs are compiled as users' are.
+  So do the contract's short runs, and the README's commands, each of which is run once. In the
+  other files, and in processes of their own, programs are compiled as users' are.
   """
-  quick = request.path.parent.name in {"agents", "losses", "networks"}
+  quick = request.path.parent.name in {"agents", "contract", "losses", "networks"}
   quick |= request.path.name == "test_readme.py"
   jax.config.update("jax_disable_most_optimizations", quick)
   yield
