@@ -71,12 +71,11 @@ def main(arguments: Sequence[str]) -> int:
 def print_result(result: Mapping[str, Any]) -> None:
   """Prints machine, stages and compiled functions."""
   from rich import box
-  from rich.console import Console
   from rich.table import Table
 
-  console = Console()
-  if not console.is_terminal:
-    console = Console(width=max(console.width, 120))
+  from experiments.consoles import make_console
+
+  console = make_console(least_width=120)
   for line in describe(result):
     console.print(line, markup=False, highlight=False)
   stages = Table(box=box.SIMPLE_HEAD)

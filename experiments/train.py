@@ -67,9 +67,8 @@ def show_plan(config: ExperimentConfig, *, calibrate: bool) -> int:
   Raises:
     UsageError: the run cannot be made here; the message has the arithmetic.
   """
-  from rich.console import Console
-
   from experiments import run_plan_text, runner  # here, because the first imports JAX
+  from experiments.consoles import make_console
   from experiments.run_speed import measure_speed
   from training.learner import NonFiniteError
 
@@ -79,10 +78,7 @@ def show_plan(config: ExperimentConfig, *, calibrate: bool) -> int:
   except NonFiniteError as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_FAILED
-  console = Console()
-  if not console.is_terminal:
-    console = Console(width=max(console.width, 140))
-  run_plan_text.show_run_plan(plan, room, speed=speed, console=console)
+  run_plan_text.show_run_plan(plan, room, speed=speed, console=make_console(least_width=140))
   return 0
 
 
