@@ -38,15 +38,28 @@ hypothesis.settings.register_profile("procplan", deadline=None, derandomize=True
 hypothesis.settings.load_profile("procplan")
 
 
+# Where most time goes into compiling, and no value depends on how fast the programs are.
+QUICK_FOLDERS = {"agents", "contract", "losses", "networks", "training"}
+QUICK_FILES = {
+  "test_benchmark.py",
+  "test_evaluate_planning.py",
+  "test_exchange.py",
+  "test_imagine.py",
+  "test_readme.py",  # each command is run once
+}
+# Two processes do bit for bit as two devices only where XLA joins their all-reduces.
+OPTIMISED_FILES = {"test_several_processes.py"}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(request):
-  """Unit tests spend most of their time in compiling, and their values need no fast programs.
+  """Compiles without optimisation where the files above say so, in this process.
 
-  So do the contract's short runs, and the README's commands, each of which is run once. In the
-  other files, and in processes of their own, programs are compiled as users' are.
+  Elsewhere, and in processes of their own, programs are compiled as users' are.
   """
-  quick = request.path.parent.name in {"agents", "contract", "losses", "networks"}
-  quick |= request.path.name == "test_readme.py"
+  path = request.path
+  quick = path.parent.name in QUICK_FOLDERS or path.name in QUICK_FILES
+  quick &= path.name not in OPTIMISED_FILES
   jax.config.update("jax_disable_most_optimizations", quick)
   yield
   jax.config.update("jax_disable_most_optimizations", False)

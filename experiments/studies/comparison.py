@@ -47,15 +47,15 @@ def laptop() -> Study:
 
   Source: PPO's `laptop` preset, shortened to fit; a MuZero or Q-learning run of use takes an hour.
   Command: procplan compare --preset laptop
-  Cost: about 15 minutes on two quiet cores of a slow server (estimated from 340 to 410 steps/s a core).
-  Expected: from 3 to about 7 on training levels of easy-200, to about 5 on all levels.
+  Cost: about 12 minutes on two quiet cores of a slow server (estimated from 340 to 410 steps/s a core).
+  Expected: from 3 to about 6.5 on training levels of easy-200, to about 5 on all levels.
   """
   return Study(
     agents=on_one_protocol(
       "laptop",
       names=("ppo",),
-      training=TrainingConfig(total_environment_steps=240_000, checkpoint_every=40_000),
-      evaluation=EvaluationConfig(every=40_000),
+      training=TrainingConfig(total_environment_steps=160_000, checkpoint_every=32_000),
+      evaluation=EvaluationConfig(every=32_000),
     ),
     games=("coinrun",),
     levels=("easy-200", "easy-all"),
