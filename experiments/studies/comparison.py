@@ -47,7 +47,7 @@ def laptop() -> Study:
 
   Source: PPO's `laptop` preset, shortened to fit; a MuZero or Q-learning run of use takes an hour.
   Command: procplan compare --preset laptop
-  Cost: about 12 minutes on two quiet cores of a slow server (estimated from 340 to 410 steps/s a core).
+  Cost: about 12 minutes on two quiet cores (estimated from 340 to 410 steps/s a core).
   Expected: from 3 to about 6.5 on training levels of easy-200, to about 5 on all levels.
   """
   return Study(
