@@ -42,7 +42,6 @@ hypothesis.settings.load_profile("procplan")
 QUICK_FOLDERS = {"agents", "contract", "losses", "networks", "training"}
 QUICK_FILES = {
   "test_benchmark.py",
-  "test_evaluate_planning.py",
   "test_exchange.py",
   "test_imagine.py",
   "test_readme.py",  # each command is run once

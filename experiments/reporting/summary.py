@@ -97,12 +97,19 @@ def _cell_in_words(cell: Cell) -> str:
     f" {score_in_words(test.mean)} on the full distribution ({_spread(test)})"
   )
   if pair:
-    gap = pair[0].mean - test.mean
-    text += f" and {score_in_words(pair[0].mean)} on its training levels: a gap of"
-    text += f" {score_in_words(gap)}.{_progress_in_words(cell, pair[0])}"
+    text += f"{_training_levels_in_words(cell, *pair)}.{_progress_in_words(cell, pair[0])}"
   else:
     text += "."
   return f"{text}{_published_in_words(cell, test)}"
+
+
+def _training_levels_in_words(cell: Cell, train: Scores, test: Scores) -> str:
+  """The score on training levels; there is a gap only where they are not all levels."""
+  distribution = level_distribution(cell.levels)
+  if distribution is not None and distribution.num_levels == 0:
+    return f", on which it trains, and {score_in_words(train.mean)} in other episodes of it"
+  gap = score_in_words(train.mean - test.mean)
+  return f" and {score_in_words(train.mean)} on its training levels: a gap of {gap}"
 
 
 def _spread(scores: Scores) -> str:

@@ -47,8 +47,9 @@ def laptop() -> Study:
 
   Source: PPO's `laptop` preset, shortened to fit; a MuZero or Q-learning run of use takes an hour.
   Command: procplan compare --preset laptop
-  Cost: about 12 minutes on two quiet cores (estimated from 340 to 410 steps/s a core).
-  Expected: from 3 to about 6.5 on training levels of easy-200, to about 5 on all levels.
+  Cost: 13 minutes on two quiet cores, two of them for the set-up of `make compare` (measured,
+    Xeon, Sapphire Rapids).
+  Expected: on easy-200 from 3.1 to 5.8 on training levels and from 2.7 to 5.1 on all.
   """
   return Study(
     agents=on_one_protocol(

@@ -292,6 +292,14 @@ def test_the_headline_goes_between_evaluations_and_agrees_with_the_table(tmp_pat
   assert page.row("scores", "easy-200", "coinrun", "ppo")[6].split()[0] == "7.03"
 
 
+def test_there_is_no_gap_where_an_agent_trains_on_all_levels(tmp_path):
+  few = report(tmp_path, write_run(tmp_path / "few", levels="easy-200")).text
+  assert "on its training levels: a gap of" in few
+  every = report(tmp_path, write_run(tmp_path / "every", levels="easy-all")).text
+  assert re.search(r"\(one seed\), on which it trains, and [\d.]+ in other episodes of it\.", every)
+  assert "a gap of" not in every
+
+
 def test_agents_are_not_compared_before_training(tmp_path):
   short = write_run(tmp_path / "short", agent="ppg", total=100_000)  # every 20k steps
   long = write_run(tmp_path / "long", total=1_000_000)
