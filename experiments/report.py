@@ -39,6 +39,12 @@ def make_parser() -> OptionParser:
     type=Path,
     help="also write the learning curves as one .svg file, for a paper or a README",
   )
+  parser.add_argument(
+    "--figure-until",
+    metavar="STEPS",
+    type=int,
+    help="draw that figure up to these environment steps: runs of unequal length side by side",
+  )
   parser.add_argument("--title", default=TITLE, help="heading of the page")
   parser.add_argument(
     "--bounds",
@@ -68,6 +74,8 @@ def main(arguments: Sequence[str]) -> int:
       raise UsageError(f"there is no run directory in {run}: none holds a config.yaml")
   if options.figure is not None and options.figure.suffix != ".svg":
     raise UsageError(f"--figure must end in .svg, got {options.figure}")
+  if options.figure_until is not None and options.figure is None:
+    raise UsageError("--figure-until is about the file of --figure: name one, ending in .svg")
   try:
     path = write_report(
       options.runs,
@@ -76,6 +84,7 @@ def main(arguments: Sequence[str]) -> int:
       title=options.title,
       resamples=options.resamples,
       figure_path=options.figure,
+      figure_until=options.figure_until,
     )
   except OSError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -96,6 +105,7 @@ def write_report(
   title: str = TITLE,
   resamples: int = DEFAULT_RESAMPLES,
   figure_path: Path | None = None,
+  figure_until: int | None = None,
 ) -> Path:
   """Writes the page, replacing an older one as a whole.
 
@@ -106,16 +116,15 @@ def write_report(
     output_path: the HTML file; its directory is made if needed.
     bounds: set of score bounds, one of `environments.games.BOUNDS`.
     title: heading of the page.
-    resamples: bootstrap resamples of every interval: few while runs go on,
-      `HEADLINE_RESAMPLES` for numbers that are quoted.
+    resamples: bootstrap resamples of every interval; `HEADLINE_RESAMPLES` to be quoted.
     figure_path: also write the learning curves alone, as SVG.
+    figure_until: environment steps up to which these curves are drawn, at least 1; None for all.
 
   Returns:
     The path of the page.
 
   Raises:
-    ValueError: no run directory, unknown bounds, fewer than 100 resamples, or a figure of
-      runs that have no return yet.
+    ValueError: a bad argument, no run directory, or a figure of runs without a return so far.
     OSError: the page cannot be written; an older one is left as it was.
   """
   # Matplotlib, rliable and pandas take two seconds to import: not for `--help`.
@@ -124,16 +133,14 @@ def write_report(
   from experiments.reporting.runs import find_run_directories, read_run
   from experiments.reporting.study import make_study
 
-  if bounds not in BOUNDS:
-    raise ValueError(unknown_name("score bounds", bounds, BOUNDS))
-  if resamples < 100:
-    raise ValueError(f"resamples must be at least 100, got {resamples!r}")
+  _check(bounds=bounds, resamples=resamples, figure_until=figure_until)
   paths = [Path(path) for path in run_directories]
   directories = find_run_directories(path for path in paths if not holds_no_run(path))
   if not directories:
     raise ValueError("there is no run directory to report on")
   output_path = Path(output_path)
-  study = make_study([read_run(directory) for directory in directories], bounds=bounds)
+  runs = [read_run(directory) for directory in directories]
+  study = make_study(runs, bounds=bounds)
   page = render_page(
     study,
     films=find_films(paths),
@@ -145,9 +152,20 @@ def write_report(
   if figure_path is not None:
     from experiments.reporting.figure_file import draw_figure
 
+    if figure_until:
+      study = make_study([run.until(figure_until) for run in runs], bounds=bounds)
     _replace(figure_path, draw_figure(study, resamples=resamples))
   _replace(output_path, page)
   return output_path
+
+
+def _check(*, bounds: str, resamples: int, figure_until: int | None) -> None:
+  if bounds not in BOUNDS:
+    raise ValueError(unknown_name("score bounds", bounds, BOUNDS))
+  if resamples < 100:
+    raise ValueError(f"resamples must be at least 100, got {resamples!r}")
+  if figure_until is not None and figure_until < 1:
+    raise ValueError(f"figure_until must be at least 1 environment step, got {figure_until!r}")
 
 
 def _replace(path: Path, text: str) -> None:

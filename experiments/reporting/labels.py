@@ -38,7 +38,7 @@ def make_labels(runs: Sequence[Run]) -> tuple[dict[Run, str], dict[str, str]]:
   """
   labels, explained = {}, {}
   for agent, names in _differing_settings(runs).items():
-    own = {run: _chosen(_settings(run), names) for run in runs if run.label == agent}
+    own = _own_settings([run for run in runs if run.label == agent], names)
     variants = list({repr(each): each for each in own.values()}.values())
     variants.sort(key=repr)
     texts, full = _short_texts(variants), [_full_text(each, variants) for each in variants]
@@ -74,14 +74,37 @@ def _settings(run: Run) -> Settings:
   }
 
 
-def _chosen(settings: Settings, names: Collection[str]) -> Settings:
-  """The settings of these names, and the backbone's name where one is of the backbone."""
-  found = {name: settings[name] for name in sorted(names) if name in settings}
+def _own_settings(runs: Sequence[Run], names: Collection[str]) -> dict[Run, Settings]:
+  """Each run's settings of these names; runs of equal ones are one variant.
+
+  Where one of them is of the backbone, the variant has the backbone's name too, if any of its
+  runs has a named one: the others differ from that run between games alone.
+  """
+  own = {run: _chosen(_settings(run), names) for run in runs}
   if not any(name.startswith(f"{_BACKBONE}.") for name in names):
-    return found
-  backbone = {name: x for name, x in settings.items() if name.startswith(f"{_BACKBONE}.")}
-  known = [name for name, fields in _known_backbones().items() if fields == backbone]
-  return {**({_BACKBONE: known[0]} if known else {}), **found}
+    return own
+  backbones: dict[str, str] = {}
+  for run, settings in own.items():
+    if name := _backbone_name(run):
+      backbones.setdefault(repr(settings), name)
+  return {
+    run: {_BACKBONE: backbones[repr(settings)], **settings}
+    if repr(settings) in backbones
+    else settings
+    for run, settings in own.items()
+  }
+
+
+def _chosen(settings: Settings, names: Collection[str]) -> Settings:
+  return {name: settings[name] for name in sorted(names) if name in settings}
+
+
+def _backbone_name(run: Run) -> str:
+  """The name of the run's backbone; empty where it has none."""
+  settings = _settings(run)
+  fields = {name: x for name, x in settings.items() if name.startswith(f"{_BACKBONE}.")}
+  known = [name for name, each in _known_backbones().items() if each == fields]
+  return known[0] if known else ""
 
 
 @functools.cache

@@ -114,6 +114,26 @@ class Run:
     """The evaluations of one split and policy, by increasing environment steps."""
     return [r for r in self.evaluations if (r.get("split"), r.get("policy")) == (split, policy)]
 
+  def until(self, environment_steps: int) -> "Run":
+    """The run as if it had come to these environment steps and no further; its state stays."""
+
+    def cut(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+      return tuple(row for row in rows if row["environment_steps"] <= environment_steps)
+
+    def capped(content: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+      steps = int((content or {}).get("environment_steps") or 0)
+      if steps <= environment_steps:
+        return content
+      return {**content, "environment_steps": environment_steps}
+
+    return dataclasses.replace(
+      self,
+      status=capped(self.status),
+      result=capped(self.result),
+      training=cut(self.training),
+      evaluations=cut(self.evaluations),
+    )
+
 
 def read_run(directory: Path | str) -> Run:
   """Reads one run directory; what is missing or damaged ends up in `problems`."""

@@ -1,6 +1,8 @@
 """The learning curves as an SVG file: all panels, the page's looks, nothing from outside."""
 
+import json
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -13,10 +15,11 @@ from experiments.reporting.svg import PALETTE
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def draw(directory, name="figure.svg"):
+def draw(directory, name="figure.svg", *options):
   """Writes page and figure; returns the figure's root element and its text."""
   path = directory / name
   words = [directory, "--out", directory / "page.html", "--figure", path, "--resamples", 100]
+  words += options
   assert guarded(main, [str(word) for word in words]) == 0
   return ElementTree.fromstring(path.read_text()), path.read_text()
 
@@ -49,6 +52,38 @@ def test_it_stands_alone_and_is_the_same_for_the_same_runs(tmp_path):
   assert not re.search(r'href="(?!#)', text)  # loads nothing
   assert "<text" not in text  # letters are outlines: no font is needed
   assert not re.search(r"#01020[345]", text)  # no stand-in of the page's colours is left
+
+
+def test_until_some_steps_it_is_the_figure_of_runs_that_have_come_that_far(tmp_path):
+  write_study(tmp_path / "long", games=("coinrun",), seeds=2)  # to 1M, evaluated every 200k
+  whole, page = draw(tmp_path / "long")[1], (tmp_path / "long" / "page.html").read_text()
+  shutil.copytree(tmp_path / "long", tmp_path / "short")
+  for path in (tmp_path / "short").rglob("metrics.jsonl"):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(x for x in lines if json.loads(x)["environment_steps"] <= 400_000))
+    (path.parent / "result.json").unlink()
+    status = json.loads((path.parent / "status.json").read_text())
+    (path.parent / "status.json").write_text(json.dumps(status | {"environment_steps": 400_000}))
+  cut = draw(tmp_path / "long", "cut.svg", "--figure-until", 400_000)[1]
+  assert cut != whole
+  assert cut == draw(tmp_path / "short")[1]
+  assert (tmp_path / "long" / "page.html").read_text() == page  # the page is about all steps
+
+
+@pytest.mark.parametrize(
+  ("options", "said"),
+  [
+    (["--figure", "f.svg", "--figure-until", "0"], "figure_until must be at least 1"),
+    (["--figure", "f.svg", "--figure-until", "1e5"], "1e5"),
+    (["--figure-until", "100"], "--figure-until is about the file of --figure"),
+  ],
+)
+def test_steps_that_bound_nothing_are_refused(options, said, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  write_run(tmp_path / "run")
+  assert guarded(main, [str(tmp_path), "--out", "page.html", *options]) == 2
+  assert said in capsys.readouterr().err
+  assert not (tmp_path / "page.html").exists()
 
 
 @pytest.mark.parametrize("name", ["figure.png", "figure"])

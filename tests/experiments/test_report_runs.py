@@ -196,13 +196,17 @@ def test_named_backbones_go_by_their_names(tmp_path):
     for name, backbone in backbones.items()
   ]
   elsewhere = write_run(tmp_path / "d", game="leaper", settings={"backbone": plain(backbones["a"])})
-  study = study_of(*runs, elsewhere)
+  # The only one of its kind in its cell, written before a field was there: no variant of its own.
+  older = {name: x for name, x in plain(backbones["a"]).items() if name != "frame_scaling"}
+  older = write_run(tmp_path / "e", game="bigfish", settings={"backbone": older})
+  study = study_of(*runs, elsewhere, older)
   labels = {run.directory.name: study.label_of(run) for run in study.runs}
   assert labels == {
     "a": "ppo (laptop)",
     "b": "ppo (impala)",
     "c": "ppo (stem_kernels=3-3-3)",
     "d": "ppo (laptop)",
+    "e": "ppo (laptop)",
   }
   assert set(study.variants) == {"ppo (stem_kernels=3-3-3)"}  # the others say all that differs
   assert "stem_channels=8-16-32" in study.variants["ppo (stem_kernels=3-3-3)"]

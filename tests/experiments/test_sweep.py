@@ -193,7 +193,7 @@ class TestCommandLine:
       (["--set", "agent.backbone=resnet"], "backbone 'resnet'"),
       (["--set", "agent.hidden"], "FIELD=VALUE"),
       (["--filter", "game:maze"], "KEY=VALUE"),
-      (["--filter", "game=mase"], "starpilot"),
+      (["--filter", "game=mase"], "game is one of coinrun"),
       (["--subset", "memry"], "'memory'"),
       (["--preset", "smok"], "'smoke'"),
     ],
