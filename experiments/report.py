@@ -124,7 +124,7 @@ def write_report(
     The path of the page.
 
   Raises:
-    ValueError: a bad argument, no run directory, or a figure of runs without a return so far.
+    ValueError: no run directory, unknown bounds, too few resamples or steps, nothing to draw.
     OSError: the page cannot be written; an older one is left as it was.
   """
   # Matplotlib, rliable and pandas take two seconds to import: not for `--help`.
@@ -152,7 +152,7 @@ def write_report(
   if figure_path is not None:
     from experiments.reporting.figure_file import draw_figure
 
-    if figure_until:
+    if figure_until is not None:
       study = make_study([run.until(figure_until) for run in runs], bounds=bounds)
     _replace(figure_path, draw_figure(study, resamples=resamples))
   _replace(output_path, page)

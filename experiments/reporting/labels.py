@@ -77,20 +77,19 @@ def _settings(run: Run) -> Settings:
 def _own_settings(runs: Sequence[Run], names: Collection[str]) -> dict[Run, Settings]:
   """Each run's settings of these names; runs of equal ones are one variant.
 
-  Where one of them is of the backbone, the variant has the backbone's name too, if any of its
-  runs has a named one: the others differ from that run between games alone.
+  Where one of them is of the backbone, so is the backbone's name, if it has one. A run written
+  before the backbone had all its fields takes the one name that fits, if another run has it.
   """
   own = {run: _chosen(_settings(run), names) for run in runs}
   if not any(name.startswith(f"{_BACKBONE}.") for name in names):
     return own
-  backbones: dict[str, str] = {}
-  for run, settings in own.items():
-    if name := _backbone_name(run):
-      backbones.setdefault(repr(settings), name)
+  backbones = {run: _backbone_name(run) for run in runs}
+  for run in [run for run in runs if not backbones[run]]:
+    beside = {backbones[each] for each in runs if own[each] == own[run]} - {""}
+    fitting = [name for name in beside if _holds(_known_backbones()[name], _backbone(run))]
+    backbones[run] = fitting[0] if len(beside) == len(fitting) == 1 else ""
   return {
-    run: {_BACKBONE: backbones[repr(settings)], **settings}
-    if repr(settings) in backbones
-    else settings
+    run: {_BACKBONE: backbones[run], **settings} if backbones[run] else settings
     for run, settings in own.items()
   }
 
@@ -99,12 +98,19 @@ def _chosen(settings: Settings, names: Collection[str]) -> Settings:
   return {name: settings[name] for name in sorted(names) if name in settings}
 
 
+def _backbone(run: Run) -> Settings:
+  """The fields of the run's backbone."""
+  return {name: x for name, x in _settings(run).items() if name.startswith(f"{_BACKBONE}.")}
+
+
 def _backbone_name(run: Run) -> str:
   """The name of the run's backbone; empty where it has none."""
-  settings = _settings(run)
-  fields = {name: x for name, x in settings.items() if name.startswith(f"{_BACKBONE}.")}
-  known = [name for name, each in _known_backbones().items() if each == fields]
+  known = [name for name, fields in _known_backbones().items() if fields == _backbone(run)]
   return known[0] if known else ""
+
+
+def _holds(fields: Settings, some: Settings) -> bool:
+  return bool(some) and all(name in fields and fields[name] == x for name, x in some.items())
 
 
 @functools.cache

@@ -212,6 +212,22 @@ def test_named_backbones_go_by_their_names(tmp_path):
   assert "stem_channels=8-16-32" in study.variants["ppo (stem_kernels=3-3-3)"]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_named_backbone_never_goes_by_another_name(order, tmp_path):
+  laptop, impala = (plain(BACKBONES[name]()) for name in ("laptop", "impala"))
+  other = laptop | {"compute_dtype": "bfloat16"}
+  runs = [
+    write_run(tmp_path / "a", settings={"backbone": laptop}),
+    write_run(tmp_path / "b", settings={"backbone": other}),
+    write_run(tmp_path / "c", game="leaper", settings={"backbone": impala}),
+  ]
+  study = study_of(*runs[::order])
+  labels = {run.directory.name: study.label_of(run) for run in study.runs}
+  assert len(set(labels.values())) == 3
+  assert "laptop" in labels["a"]
+  assert "impala" in labels["c"]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_labels_tell_exactly_the_variants_apart(seed, tmp_path):
   random = np.random.default_rng(seed)
