@@ -115,7 +115,10 @@ class Run:
     return [r for r in self.evaluations if (r.get("split"), r.get("policy")) == (split, policy)]
 
   def until(self, environment_steps: int) -> "Run":
-    """The run as if it had come to these environment steps and no further; its state stays."""
+    """The run as if it had come to these environment steps and no further.
+
+    Its state stays, but for a failure after them: until then it was running.
+    """
 
     def cut(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
       return tuple(row for row in rows if row["environment_steps"] <= environment_steps)
@@ -124,7 +127,8 @@ class Run:
       steps = int((content or {}).get("environment_steps") or 0)
       if steps <= environment_steps:
         return content
-      return {**content, "environment_steps": environment_steps}
+      before = {"state": "running"} if content.get("state") == "failed" else {}
+      return {**content, **before, "environment_steps": environment_steps}
 
     return dataclasses.replace(
       self,

@@ -70,6 +70,12 @@ class Cell:
     """Whether the used runs have finished."""
     return any(run.state == "finished" for run in self.runs)
 
+  @property
+  def trains_on_all_levels(self) -> bool:
+    """Whether the full distribution is what it trains on, so that no gap can be measured."""
+    distribution = level_distribution(self.levels)
+    return distribution is not None and distribution.num_levels == 0
+
   def steps(self, split: str) -> list[list[int]]:
     """Environment steps of the evaluations of every used run that has any."""
     steps = [

@@ -105,8 +105,7 @@ def _cell_in_words(cell: Cell) -> str:
 
 def _training_levels_in_words(cell: Cell, train: Scores, test: Scores) -> str:
   """The score on training levels; there is a gap only where they are not all levels."""
-  distribution = level_distribution(cell.levels)
-  if distribution is not None and distribution.num_levels == 0:
+  if cell.trains_on_all_levels:
     return f", on which it trains, and {score_in_words(train.mean)} in other episodes of it"
   gap = score_in_words(train.mean - test.mean)
   return f" and {score_in_words(train.mean)} on its training levels: a gap of {gap}"

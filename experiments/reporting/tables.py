@@ -66,7 +66,7 @@ def _score_row(cell: Cell) -> list[object]:
     mean_and_range(training),
     _scores(train),
     _scores(test),
-    _gap(pair),
+    NOTHING if cell.trains_on_all_levels else _gap(pair),
     _published(cell, step),
   ]
 

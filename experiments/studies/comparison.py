@@ -45,11 +45,12 @@ def smoke() -> Study:
 def laptop() -> Study:
   """The main job: training-level and full-distribution curves within a coffee break.
 
-  Source: PPO's `laptop` preset, shortened to fit; a MuZero or Q-learning run of use takes an hour.
+  Source: PPO's `laptop` preset, shortened to fit; MuZero's 100k steps take 50 minutes a run.
   Command: procplan compare --preset laptop
   Cost: 13 minutes on two quiet cores, two of them for the set-up of `make compare` (measured,
     Xeon, Sapphire Rapids).
-  Expected: on easy-200 from 3.1 to 5.8 on training levels and from 2.7 to 5.1 on all.
+  Expected: on easy-200 from 3.1 to 5.8 on training levels and from 2.7 to 5.1 on all (one
+    seed, results/compare_laptop).
   """
   return Study(
     agents=on_one_protocol(

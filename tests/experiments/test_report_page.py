@@ -12,6 +12,7 @@ import pytest
 from synthetic_study import write_run, write_study
 
 from experiments.report import write_report
+from experiments.reporting.wording import NOTHING
 
 VOID = {"meta", "br", "input", "img"}
 ROOT = Path(__file__).resolve().parents[2]
@@ -298,6 +299,10 @@ def test_there_is_no_gap_where_an_agent_trains_on_all_levels(tmp_path):
   every = report(tmp_path, write_run(tmp_path / "every", levels="easy-all")).text
   assert re.search(r"\(one seed\), on which it trains, and [\d.]+ in other episodes of it\.", every)
   assert "a gap of" not in every
+  few, every = (report(tmp_path, tmp_path / name) for name in ("few", "every"))
+  gap = 8  # of the columns
+  assert few.row("scores", "easy-200", "coinrun", "ppo")[gap] != NOTHING
+  assert every.row("scores", "easy-all", "coinrun", "ppo")[gap] == NOTHING
 
 
 def test_agents_are_not_compared_before_training(tmp_path):

@@ -196,20 +196,32 @@ def test_named_backbones_go_by_their_names(tmp_path):
     for name, backbone in backbones.items()
   ]
   elsewhere = write_run(tmp_path / "d", game="leaper", settings={"backbone": plain(backbones["a"])})
-  # The only one of its kind in its cell, written before a field was there: no variant of its own.
-  older = {name: x for name, x in plain(backbones["a"]).items() if name != "frame_scaling"}
-  older = write_run(tmp_path / "e", game="bigfish", settings={"backbone": older})
-  study = study_of(*runs, elsewhere, older)
+  study = study_of(*runs, elsewhere)
   labels = {run.directory.name: study.label_of(run) for run in study.runs}
   assert labels == {
     "a": "ppo (laptop)",
     "b": "ppo (impala)",
     "c": "ppo (stem_kernels=3-3-3)",
     "d": "ppo (laptop)",
-    "e": "ppo (laptop)",
   }
   assert set(study.variants) == {"ppo (stem_kernels=3-3-3)"}  # the others say all that differs
   assert "stem_channels=8-16-32" in study.variants["ppo (stem_kernels=3-3-3)"]
+
+
+def test_a_run_from_before_a_field_goes_by_the_name_that_fits_but_is_no_seed_of_a_newer(tmp_path):
+  laptop, impala = (plain(BACKBONES[name]()) for name in ("laptop", "impala"))
+  older = {name: x for name, x in laptop.items() if name != "frame_scaling"}
+  runs = [
+    write_run(tmp_path / "older", settings={"backbone": older}),
+    write_run(tmp_path / "impala", settings={"backbone": impala}),
+    write_run(tmp_path / "elsewhere", game="leaper", settings={"backbone": laptop}),
+  ]
+  study = study_of(*runs)
+  labels = {run.directory.name: study.label_of(run) for run in study.runs}
+  name = "ppo (laptop)"
+  assert labels == {"older": name, "impala": "ppo (impala)", "elsewhere": name}
+  newer = study_of(runs[0], write_run(tmp_path / "newer", seed=1, settings={"backbone": laptop}))
+  assert len({newer.label_of(run) for run in newer.runs}) == 2
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -342,3 +354,11 @@ def test_a_return_is_drawn_once_enough_episodes_have_ended(tmp_path):
   (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
   drawn = return_series(read_run(run), axis="environment_steps")
   assert (drawn.x.tolist(), drawn.y.tolist()) == ([200, 300], [2, 3])
+
+
+def test_a_failure_after_the_steps_that_are_shown_is_none_yet(tmp_path):
+  run = read_run(write_run(tmp_path / "run", state="failed", done=0.5))
+  assert (run.state, run.environment_steps) == ("failed", 500_000)
+  before = run.until(300_000)
+  assert (before.state, before.environment_steps) == ("running", 300_000)
+  assert run.until(500_000).state == "failed"
