@@ -46,19 +46,15 @@ QUICK_FILES = {
   "test_imagine.py",
   "test_readme.py",  # each command is run once
 }
-# Two processes do bit for bit as two devices only where XLA joins their all-reduces.
-OPTIMISED_FILES = {"test_several_processes.py"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(request):
   """Compiles without optimisation where the files above say so, in this process.
 
-  Elsewhere, and in processes of their own, programs are compiled as users' are.
+  Elsewhere, and in processes of their own but for those of `several.py`, as users' are.
   """
-  path = request.path
-  quick = path.parent.name in QUICK_FOLDERS or path.name in QUICK_FILES
-  quick &= path.name not in OPTIMISED_FILES
+  quick = request.path.parent.name in QUICK_FOLDERS or request.path.name in QUICK_FILES
   jax.config.update("jax_disable_most_optimizations", quick)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
