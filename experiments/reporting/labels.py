@@ -86,7 +86,8 @@ def _own_settings(runs: Sequence[Run], names: Collection[str]) -> dict[Run, Sett
   backbones = {run: _backbone_name(run) for run in runs}
   for run in [run for run in runs if not backbones[run]]:
     beside = {backbones[each] for each in runs if own[each] == own[run]} - {""}
-    fitting = [name for name in beside if _holds(_known_backbones()[name], _backbone(run))]
+    own_fields = _backbone(run).items()
+    fitting = [name for name in beside if own_fields <= _known_backbones()[name].items()]
     backbones[run] = fitting[0] if len(beside) == len(fitting) == 1 else ""
   return {
     run: {_BACKBONE: backbones[run], **settings} if backbones[run] else settings
@@ -107,10 +108,6 @@ def _backbone_name(run: Run) -> str:
   """The name of the run's backbone; empty where it has none."""
   known = [name for name, fields in _known_backbones().items() if fields == _backbone(run)]
   return known[0] if known else ""
-
-
-def _holds(fields: Settings, some: Settings) -> bool:
-  return bool(some) and all(name in fields and fields[name] == x for name, x in some.items())
 
 
 @functools.cache

@@ -89,9 +89,10 @@ def start(
   file = directory.with_suffix(".yaml")
   save_config(config, file)
   environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-  environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-  environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # as in the process of the tests
   environment |= {
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONPATH": str(ROOT),
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # as in the process of the tests
     "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
     "JAX_NUM_PROCESSES": str(count),
   }
