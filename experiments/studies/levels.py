@@ -12,7 +12,7 @@ from agents.config import SelfSupervisionConfig
 from experiments.config import ExperimentConfig
 from experiments.presets import make_preset
 from experiments.studies.comparison import PROCGEN, on_one_protocol
-from experiments.studies.study import Study
+from experiments.studies.study import Contrast, Study
 from training.config import EvaluationConfig, TrainingConfig
 
 # Coefficient of each self-supervised loss: the paper's as recalled, to be swept (SCIENCE.md,
@@ -23,6 +23,27 @@ SMALL_LOSSES = MappingProxyType({"reconstruction": 1.0, "contrastive": 1.0, "spr
 OF_THE_PAPER = ("muzero", *(f"muzero+{loss}" for loss in PAPER_LOSSES), "q_learning")
 FIGURES = MappingProxyType(
   {"the agents of the paper": OF_THE_PAPER, "with PPO and PPG": (*OF_THE_PAPER, "ppo", "ppg")}
+)
+# PPO and PPG are in none: published settings of theirs differ beside the auxiliary phase.
+CONTRASTS = (
+  Contrast(
+    "on top of Q-learning",
+    "planning",
+    before="q_learning",
+    after="muzero",
+    note="acting by search, and a learnt policy and values of searches as targets, in place of"
+    " epsilon-greedy actions and one-step maxima; replay, network and updates are the same",
+  ),
+  *(
+    Contrast(
+      "on top of MuZero",
+      loss,
+      before="muzero",
+      after=f"muzero+{loss}",
+      note=f"the {loss} loss on the unrolled latents, with its own head; all else is the same",
+    )
+    for loss in PAPER_LOSSES
+  ),
 )
 
 
@@ -46,6 +67,7 @@ def smoke() -> Study:
     games=("leaper",),
     levels=("easy-10", "easy-all"),
     seeds=(0,),
+    contrasts=CONTRASTS,
     figures=FIGURES,
   )
 
@@ -73,6 +95,7 @@ def laptop() -> Study:
     games=("coinrun",),
     levels=("easy-10", "easy-100", "easy-500", "easy-all"),
     seeds=(0,),
+    contrasts=CONTRASTS,
     figures=FIGURES,
   )
 
@@ -99,6 +122,7 @@ def gpu() -> Study:
     levels=("hard-10", "hard-100", "hard-500", "hard-all"),
     seeds=(0, 1, 2),
     processes=1,
+    contrasts=CONTRASTS,
     figures=FIGURES,
   )
 
@@ -124,6 +148,7 @@ def paper() -> Study:
     levels=("hard-10", "hard-100", "hard-500", "hard-all"),
     seeds=(0, 1, 2),
     processes=1,
+    contrasts=CONTRASTS,
     figures=FIGURES,
   )
 

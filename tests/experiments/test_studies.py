@@ -189,6 +189,17 @@ class TestLevels:
       own = agents[f"muzero+{loss}"].agent.self_supervision
       assert list(own.coefficients) == [loss]
 
+  @pytest.mark.parametrize("preset", PRESETS)
+  def test_planning_and_each_loss_are_set_against_the_agent_without(self, preset):
+    study = make_named_study("levels", preset)
+    pairs = {each.change: (each.before, each.after) for each in study.contrasts}
+    losses = {loss: ("muzero", f"muzero+{loss}") for loss in PAPER_LOSSES}
+    assert pairs == {"planning": ("q_learning", "muzero")} | losses
+    q_learning, muzero = (to_mapping(study.agents[label])["agent"] for label in pairs["planning"])
+    shared = q_learning.keys() & muzero.keys()
+    assert {"sequences", "backbone", "model", "optimizer", "target_interval"} <= shared
+    assert {name: q_learning[name] for name in shared} == {name: muzero[name] for name in shared}
+
   def test_the_axis_is_that_of_the_paper(self):
     study = make_named_study("levels", "paper")
     sizes = [(parse_levels(name).mode, parse_levels(name).num_levels) for name in study.levels]
