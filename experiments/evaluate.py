@@ -7,12 +7,13 @@ that is going on can be evaluated too. A replay is not needed.
 import argparse
 from collections.abc import Iterator, Sequence
 import contextlib
+import functools
 from pathlib import Path
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import UsageError
+from experiments.errors import EXIT_FAILED, UsageError
 from experiments.evaluation_failure import Failure, exit_code
 from experiments.evaluation_options import check, check_together, make_parser, make_plan
 from experiments.evaluation_plan import EvaluationPlan
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
   check_together(plans, options)
   results: list[dict[str, Any]] = []
   failures: list[Failure] = []
+  unwritten: list[str] = []
   try:
     with stopping_at_once(), contextlib.closing(_evaluate(plans, options)) as evaluated:
       for outcome in evaluated:
@@ -44,19 +46,22 @@ def main(arguments: Sequence[str]) -> int:
           continue
         results.append(outcome)
         evaluation_output.print_run(outcome)
-        _save(results, options, command=arguments)
+        unwritten = _save(results, options, command=arguments)
   except Stopped as stopped:
+    are = "are not all written" if unwritten else "are written"
     print(
-      f"{stopped}: {len(results)} of {len(plans)} evaluations were complete and are written",
+      f"{stopped}: {len(results)} of {len(plans)} evaluations were complete and {are}",
       file=sys.stderr,
     )
     return exit_code_of(stopped.number)
+  if unwritten:  # what was in the way may be gone
+    unwritten = _save(results, options, command=arguments)
   if results and failures:
+    are = "complete and not all written" if unwritten else "complete and written"
     print(
-      f"{len(failures)} of {len(plans)} evaluations failed; the others are complete and written",
-      file=sys.stderr,
+      f"{len(failures)} of {len(plans)} evaluations failed; the others are {are}", file=sys.stderr
     )
-  return exit_code(failures, evaluations=len(plans))
+  return exit_code(failures, evaluations=len(plans)) or (EXIT_FAILED if unwritten else 0)
 
 
 def _with_checkpoint(plans: list[EvaluationPlan], *, named: list[Path]) -> list[EvaluationPlan]:
@@ -120,20 +125,34 @@ def _one_line(error: Exception) -> str:
 
 def _save(
   results: list[dict[str, Any]], options: argparse.Namespace, *, command: Sequence[str]
-) -> None:
-  """Writes what was asked for, after every run, so that nothing is lost."""
+) -> list[str]:
+  """Writes what was asked for, after every run, so that nothing is lost.
+
+  Returns:
+    A line about every file that the system refuses, printed too; the others are written.
+  """
   from experiments import evaluation_output
 
-  if options.json is not None:
-    evaluation_output.save_json(results, options.json, command=command)
-  if options.csv is not None:
-    evaluation_output.save_episodes(results, options.csv)
-  if options.levels_csv is not None:
-    evaluation_output.save_levels(results, options.levels_csv)
-  if options.plot is not None:
-    from experiments.planning_plot import save_plot  # here: matplotlib
+  def save_plot(results, path):
+    from experiments import planning_plot  # here: matplotlib
 
-    save_plot(results, options.plot)
+    planning_plot.save_plot(results, path)
+
+  save_json = functools.partial(evaluation_output.save_json, command=command)
+  unwritten = []
+  for path, save in (
+    (options.json, save_json),
+    (options.csv, evaluation_output.save_episodes),
+    (options.levels_csv, evaluation_output.save_levels),
+    (options.plot, save_plot),
+  ):
+    try:
+      if path is not None:
+        save(results, path)
+    except OSError as error:
+      unwritten.append(f"{path} could not be written: {_one_line(error)}")
+      print(f"error: {unwritten[-1]}", file=sys.stderr, flush=True)
+  return unwritten
 
 
 def check_step(plan: EvaluationPlan, reader: "CheckpointReader") -> None:

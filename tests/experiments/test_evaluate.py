@@ -17,7 +17,7 @@ from agents.ppo.config import PPOConfig
 from environments.config import EnvironmentConfig
 from environments.factory import make_environment
 from environments.levels import parse_levels
-from experiments import runner
+from experiments import evaluation_output, runner
 from experiments.config import ExperimentConfig, load_config, save_config
 from experiments.evaluate import main
 from experiments.evaluation_plan import LevelSet
@@ -444,6 +444,35 @@ def test_an_evaluation_that_fails_loses_no_other(run, tmp_path, capsys, processe
   assert f"error: the evaluation of {runs[2]} failed: " in errors[1]
   last = shown.err.splitlines()[-1]
   assert last == "2 of 4 evaluations failed; the others are complete and written"
+
+
+def test_a_file_that_the_disk_refuses_stops_no_evaluation(run, tmp_path, capsys, monkeypatch):
+  """The disk is full for the CSV file until the second run has been played, or for ever."""
+  runs = [shutil.copytree(run, tmp_path / "study" / f"run_{i}") for i in range(2)]
+  path, episodes = tmp_path / "all.json", tmp_path / "episodes.csv"
+  arguments = [tmp_path / "study", "--levels", "train", "--json", path, "--csv", episodes]
+  refused = f"error: {episodes} could not be written: No space left on device"
+
+  def evaluate(refusals):
+    tries = iter(range(10))
+
+    def save(results, path, *, original=evaluation_output.save_episodes):
+      if next(tries) < refusals:
+        raise OSError("No space left on device")
+      original(results, path)
+
+    with monkeypatch.context() as patched:
+      patched.setattr(evaluation_output, "save_episodes", save)
+      code = main([str(argument) for argument in arguments])
+    saved = json.loads(path.read_text())["runs"]
+    assert [each["run"] for each in saved] == [str(each) for each in runs]
+    return code, [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+
+  assert evaluate(99) == (1, [refused] * 3)
+  assert not episodes.exists()
+  assert evaluate(2) == (0, [refused] * 2)
+  with episodes.open(newline="") as file:
+    assert {row["run"] for row in csv.DictReader(file)} == {str(each) for each in runs}
 
 
 def test_what_is_no_run_is_refused(run, copy, tmp_path, capsys):
