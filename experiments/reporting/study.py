@@ -5,13 +5,14 @@ A score is only ever compared with another one at equal environment steps.
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
+import itertools
 from typing import Any
 
 from environments.games import Bounds, score_bounds
 from environments.levels import LevelDistribution, parse_levels
 from experiments.reporting.labels import make_labels
 from experiments.reporting.published import equal_steps
-from experiments.reporting.runs import Run
+from experiments.reporting.runs import Run, is_number
 
 SPLITS = ("train", "test")
 
@@ -37,6 +38,15 @@ class Scores:
   def mean(self) -> float:
     """Mean over runs."""
     return sum(self.values) / len(self.values)
+
+  @property
+  def timed_out(self) -> float | None:
+    """Share of all runs' episodes that the time limit ended; None where some run does not say."""
+    counts = [(row.get("time_outs"), row.get("episodes")) for row in self.rows]
+    if not all(map(is_number, itertools.chain(*counts))):
+      return None
+    ended, episodes = map(sum, zip(*counts, strict=True))
+    return ended / episodes if episodes else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from experiments.reporting.legends import colours
 from experiments.reporting.markup import Markup, element, figure, paragraph, table
 from experiments.reporting.runs import is_number
 from experiments.reporting.sections import Section
-from experiments.reporting.study import Cell, Study, level_distribution
+from experiments.reporting.study import SPLITS, Cell, Study, level_distribution
 from experiments.reporting.svg import drawing, inline, looks, marked
 from experiments.reporting.wording import NOTHING, slug, steps_in_words
 
@@ -140,10 +140,13 @@ def _table(study: Study, found: Sequence[CellLevels]) -> Markup:
     "Levels always completed",
     "Evaluations: training levels",
     "Evaluations: full distribution",
+    "Timed out: training levels",
+    "Timed out: full distribution",
   )
   caption = (
     "Completed: share of episodes that reached the level's end, which in some games hardly any"
-    " does. Evaluations: the last ones, mean over seeds."
+    " does. Evaluations: the last ones, mean over seeds. Timed out: share of their episodes that"
+    " the time limit ended, all seeds together."
   )
   rows = [_row(each) for each in found]
   marks = [needs_of(study, [each.cell]) for each in found]
@@ -165,7 +168,8 @@ def _row(each: CellLevels) -> list[object]:
     _percent(completed),
     NOTHING if rates is None else sum(rate == 0 for rate in rates),
     NOTHING if rates is None else sum(rate == 1 for rate in rates),
-    *(_percent(_evaluated(each.cell, split)) for split in ("train", "test")),
+    *(_percent(_evaluated(each.cell, split)) for split in SPLITS),
+    *(_percent(_timed_out(each.cell, split)) for split in SPLITS),
   ]
 
 
@@ -173,6 +177,12 @@ def _evaluated(cell: Cell, split: str) -> list[float]:
   scores = cell.last_scores(split)
   rates = [row.get("level_complete") for row in scores.rows] if scores else []
   return [rate for rate in rates if is_number(rate)]
+
+
+def _timed_out(cell: Cell, split: str) -> list[float]:
+  scores = cell.last_scores(split)
+  share = scores.timed_out if scores else None
+  return [] if share is None else [share]
 
 
 def _percent(values: Sequence[float]) -> str:

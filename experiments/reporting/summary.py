@@ -24,6 +24,8 @@ from experiments.reporting.wording import (
 _MOST_GAMES_IN_WORDS = 3
 _MOST_PAIRED = 4
 _FEW_SEEDS = 5
+_MANY_TIMED_OUT = 0.25  # of the episodes
+_MOST_TIMED_OUT = 4  # cells named
 
 
 def summary(study: Study, aggregates: Mapping[tuple[str, str, str], Estimate]) -> list[str]:
@@ -43,6 +45,7 @@ def summary(study: Study, aggregates: Mapping[tuple[str, str, str], Estimate]) -
     else:
       ours = {key[0::2]: e for key, e in aggregates.items() if key[1] == levels}
       sentences += _aggregate_in_words(levels, ours)
+  sentences += _timed_out_in_words(study)
   if not any(cell.last_scores("test") for cell in study.cells.values()):
     sentences.append("No evaluation on the full distribution has been written yet.")
   return [*sentences, *_limits(study)]
@@ -233,6 +236,25 @@ def _neighbours_in_words(levels: str, a: tuple[str, Estimate], b: tuple[str, Est
     f"{levels}, full distribution: {name_a} is above {name_b}, and their 95 % intervals"
     " do not overlap."
   )
+
+
+def _timed_out_in_words(study: Study) -> list[str]:
+  """Whose episodes the clock ends: an agent that stands still, say, which no other figure shows."""
+  found = []
+  for cell in study.cells.values():
+    scores = cell.last_scores("test")
+    if scores and scores.environment_steps and (scores.timed_out or 0.0) >= _MANY_TIMED_OUT:
+      share = f"{100 * scores.timed_out:.0f} %"
+      found.append((scores.timed_out, f"{share} of {cell.agent}'s on {cell.game} ({cell.levels})"))
+  if not found:
+    return []
+  named = [text for _, text in sorted(found, reverse=True)]
+  if len(named) > _MOST_TIMED_OUT:
+    named = [*named[:_MOST_TIMED_OUT], f"{len(named) - _MOST_TIMED_OUT} more"]
+  return [
+    "Of the last evaluations' episodes on the full distribution, the time limit ended"
+    f" {list_in_words(named)}; in the return of training episodes those come late or not at all."
+  ]
 
 
 def estimate_in_words(estimate: Estimate) -> str:

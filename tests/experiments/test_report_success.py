@@ -11,6 +11,8 @@ from experiments.reporting.episodes import read_recent_episodes
 from experiments.reporting.runs import read_run
 from experiments.reporting.study import make_study
 from experiments.reporting.success import success_section
+from experiments.reporting.summary import summary
+from experiments.reporting.wording import NOTHING
 
 
 def episode(steps, seed, *, complete, value=0.0):
@@ -96,6 +98,40 @@ def test_the_table_counts_levels(tmp_path):
   cells = [part.split(">")[-1] for part in row.split("</t")[:-1]]
   assert cells[3:9] == ["4", "750k", "3 of 200", "50 %", "1", "1"]
   assert cells[9:11] == ["50 %", "50 %"]  # level_complete of the last evaluations
+
+
+def with_time_outs(directory, count, **settings):
+  """A run whose last evaluations' 128 episodes end by the clock that often; None says nothing."""
+  run = write_run(directory, **settings)
+  rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+  for row in rows[-2:]:
+    assert row.pop("time_outs") == 0
+    if count is not None:
+      row["time_outs"] = count[row["split"]]
+  (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  (run / "result.json").unlink()
+  return run
+
+
+@pytest.mark.parametrize(
+  ("counts", "cells"),
+  [
+    ([{"train": 16, "test": 96}, {"train": 0, "test": 32}], ["6 %", "50 %"]),
+    ([{"train": 16, "test": 96}, None], [NOTHING, NOTHING]),
+    ([{"train": 0, "test": 31}], ["0 %", "24 %"]),
+  ],
+)
+def test_episodes_that_the_clock_ends_are_counted_and_many_are_said(tmp_path, counts, cells):
+  runs = [with_time_outs(tmp_path / str(i), each, seed=i) for i, each in enumerate(counts)]
+  for run in runs:
+    write(run, ROWS)
+  text = section_of(*runs)
+  row = text[text.index("<tbody>") :]
+  assert [part.split(">")[-1] for part in row.split("</t")[11:13]] == cells
+  said = " ".join(summary(make_study(map(read_run, runs), bounds="train-procgen"), {}))
+  many = "the time limit ended 50 % of ppo's on coinrun (easy-200);"
+  assert (many in said) == (cells[1] == "50 %")
+  assert ("time limit" in said) == (cells[1] == "50 %")
 
 
 def test_levels_without_end_have_no_rate_each(tmp_path):
