@@ -100,7 +100,7 @@ def test_each_has_environments_and_files_of_its_own(whole):
 
 def test_what_is_stopped_and_killed_continues_as_if_nothing_had_been(whole, tmp_path):
   config, directory = tiny("ppo", turns=TURNS, turn=TURN), tmp_path / "run"
-  for which, number in ((1, signal.SIGTERM), (1, signal.SIGKILL), (0, signal.SIGKILL)):
+  for which, number in ((1, signal.SIGTERM), (0, signal.SIGKILL)):
     before, running = saved(directory), start(config, directory)
     while saved(directory) == before and all(each.poll() is None for each in running):
       time.sleep(0.02)
