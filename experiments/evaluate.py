@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
   check_together(plans, options)
   results: list[dict[str, Any]] = []
   failures: list[Failure] = []
-  unwritten: list[str] = []
+  is_written = True
   try:
     with stopping_at_once(), contextlib.closing(_evaluate(plans, options)) as evaluated:
       for outcome in evaluated:
@@ -45,23 +45,24 @@ def main(arguments: Sequence[str]) -> int:
           print(f"error: {outcome.reason}", file=sys.stderr, flush=True)
           continue
         results.append(outcome)
+        is_written = False  # a signal may come before it is
         evaluation_output.print_run(outcome)
-        unwritten = _save(results, options, command=arguments)
+        is_written = _save(results, options, command=arguments)
   except Stopped as stopped:
-    are = "are not all written" if unwritten else "are written"
+    is_written = is_written or _save(results, options, command=arguments)
+    are = "are written" if is_written else "are not all written"
     print(
       f"{stopped}: {len(results)} of {len(plans)} evaluations were complete and {are}",
       file=sys.stderr,
     )
     return exit_code_of(stopped.number)
-  if unwritten:  # what was in the way may be gone
-    unwritten = _save(results, options, command=arguments)
+  is_written = is_written or _save(results, options, command=arguments)  # the disk may have room
   if results and failures:
-    are = "complete and not all written" if unwritten else "complete and written"
+    are = "complete and written" if is_written else "complete and not all written"
     print(
       f"{len(failures)} of {len(plans)} evaluations failed; the others are {are}", file=sys.stderr
     )
-  return exit_code(failures, evaluations=len(plans)) or (EXIT_FAILED if unwritten else 0)
+  return exit_code(failures, evaluations=len(plans)) or (0 if is_written else EXIT_FAILED)
 
 
 def _with_checkpoint(plans: list[EvaluationPlan], *, named: list[Path]) -> list[EvaluationPlan]:
@@ -125,11 +126,11 @@ def _one_line(error: Exception) -> str:
 
 def _save(
   results: list[dict[str, Any]], options: argparse.Namespace, *, command: Sequence[str]
-) -> list[str]:
+) -> bool:
   """Writes what was asked for, after every run, so that nothing is lost.
 
   Returns:
-    A line about every file that the system refuses, printed too; the others are written.
+    Whether all of it is written. A file that the system refuses is named; the others are.
   """
   from experiments import evaluation_output
 
@@ -139,7 +140,7 @@ def _save(
     planning_plot.save_plot(results, path)
 
   save_json = functools.partial(evaluation_output.save_json, command=command)
-  unwritten = []
+  is_written = True
   for path, save in (
     (options.json, save_json),
     (options.csv, evaluation_output.save_episodes),
@@ -150,9 +151,10 @@ def _save(
       if path is not None:
         save(results, path)
     except OSError as error:
-      unwritten.append(f"{path} could not be written: {_one_line(error)}")
-      print(f"error: {unwritten[-1]}", file=sys.stderr, flush=True)
-  return unwritten
+      is_written = False
+      line = f"error: {path} could not be written: {_one_line(error)}"
+      print(line, file=sys.stderr, flush=True)
+  return is_written
 
 
 def check_step(plan: EvaluationPlan, reader: "CheckpointReader") -> None:

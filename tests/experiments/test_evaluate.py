@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ from agents.ppo.config import PPOConfig
 from environments.config import EnvironmentConfig
 from environments.factory import make_environment
 from environments.levels import parse_levels
-from experiments import evaluation_output, runner
+from experiments import checkpoint_evaluation, evaluation_output, runner
 from experiments.config import ExperimentConfig, load_config, save_config
 from experiments.evaluate import main
 from experiments.evaluation_plan import LevelSet
@@ -446,33 +447,63 @@ def test_an_evaluation_that_fails_loses_no_other(run, tmp_path, capsys, processe
   assert last == "2 of 4 evaluations failed; the others are complete and written"
 
 
+class FullDisk:
+  """Stands in for a writer of evaluations: refuses so many times, then writes."""
+
+  def __init__(self, writer, refusals):
+    self.writer, self.refusals = writer, refusals
+
+  def __call__(self, results, path, **options):
+    if self.refusals:
+      self.refusals -= 1
+      raise OSError("No space left on device")
+    self.writer(results, path, **options)
+
+
 def test_a_file_that_the_disk_refuses_stops_no_evaluation(run, tmp_path, capsys, monkeypatch):
-  """The disk is full for the CSV file until the second run has been played, or for ever."""
+  """The first of three files, after each of two runs, and once more at the end."""
   runs = [shutil.copytree(run, tmp_path / "study" / f"run_{i}") for i in range(2)]
-  path, episodes = tmp_path / "all.json", tmp_path / "episodes.csv"
-  arguments = [tmp_path / "study", "--levels", "train", "--json", path, "--csv", episodes]
-  refused = f"error: {episodes} could not be written: No space left on device"
+  path, *tables = (tmp_path / name for name in ("all.json", "episodes.csv", "levels.csv"))
+  arguments = [tmp_path / "study", "--levels", "train", "--json", path]
+  arguments += ["--csv", tables[0], "--levels-csv", tables[1]]
+  refused = f"error: {path} could not be written: No space left on device"
+  writer = evaluation_output.save_json
 
   def evaluate(refusals):
-    tries = iter(range(10))
-
-    def save(results, path, *, original=evaluation_output.save_episodes):
-      if next(tries) < refusals:
-        raise OSError("No space left on device")
-      original(results, path)
-
-    with monkeypatch.context() as patched:
-      patched.setattr(evaluation_output, "save_episodes", save)
-      code = main([str(argument) for argument in arguments])
-    saved = json.loads(path.read_text())["runs"]
-    assert [each["run"] for each in saved] == [str(each) for each in runs]
+    monkeypatch.setattr(evaluation_output, "save_json", FullDisk(writer, refusals))
+    code = main([str(argument) for argument in arguments])
+    for table in tables:
+      with table.open(newline="") as file:
+        assert {row["run"] for row in csv.DictReader(file)} == {str(each) for each in runs}
+      table.unlink()
     return code, [line for line in capsys.readouterr().err.splitlines() if "error" in line]
 
-  assert evaluate(99) == (1, [refused] * 3)
-  assert not episodes.exists()
+  assert evaluate(3) == (1, [refused] * 3)
+  assert not path.exists()
   assert evaluate(2) == (0, [refused] * 2)
-  with episodes.open(newline="") as file:
-    assert {row["run"] for row in csv.DictReader(file)} == {str(each) for each in runs}
+  assert [each["run"] for each in json.loads(path.read_text())["runs"]] == [str(x) for x in runs]
+
+
+@pytest.mark.parametrize(("refusals", "said"), [(2, "are not all written"), (1, "are written")])
+def test_what_the_disk_refused_is_tried_again_when_it_is_stopped(
+  run, tmp_path, capsys, monkeypatch, refusals, said
+):
+  runs = [shutil.copytree(run, tmp_path / "study" / f"run_{i}") for i in range(2)]
+  path = tmp_path / "all.json"
+  save = FullDisk(evaluation_output.save_json, refusals)
+  original = checkpoint_evaluation.evaluate_run
+
+  def stopped(plan, checkpoints):
+    if plan.directory == runs[1]:
+      signal.raise_signal(signal.SIGINT)
+    return original(plan, checkpoints)
+
+  monkeypatch.setattr(evaluation_output, "save_json", save)
+  monkeypatch.setattr(checkpoint_evaluation, "evaluate_run", stopped)
+  assert main([str(tmp_path / "study"), "--levels", "train", "--json", str(path)]) == 130
+  last = capsys.readouterr().err.splitlines()[-1]
+  assert last.endswith(f"1 of 2 evaluations were complete and {said}")
+  assert path.exists() == (said == "are written")
 
 
 def test_what_is_no_run_is_refused(run, copy, tmp_path, capsys):
