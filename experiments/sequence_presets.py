@@ -51,8 +51,8 @@ def muzero_laptop() -> ExperimentConfig:
     simulations and uses of a sample, batches of 32, a narrower support, a constant learning
     rate of 5e-4, priorities of exponent .5 without importance weights. Search moves the policy
     a fifth as far as Gumbel MuZero's c_scale of .1 does, whose policies got stuck in coinrun's
-    levels, and its root has noise (results/muzero_coinrun). A discount of .97: with .997 a step
-    costs less than values are wrong by, and the control stands still (results/discount_coinrun).
+    levels, and its root has noise (results/muzero_coinrun). A discount of .97: with .997 the
+    control stands still on coinrun, the one game tried (results/discount_coinrun).
   Command: procplan train --agent muzero --preset laptop
   Cost: about 27 ms of one core per step (measured, Xeon, Sapphire Rapids), 7.5 hours for all
     1M steps, 124.5k updates of 32 samples.
@@ -76,9 +76,9 @@ def q_learning_laptop() -> ExperimentConfig:
   Command: procplan train --agent q_learning --preset laptop
   Cost: about 20 ms of one core per step without evaluations (measured, Xeon, Sapphire Rapids),
     5.6 hours for all 1M steps, 124.5k updates of 32 samples.
-  Expected score: coinrun, easy-200, epsilon at its end by 25,600: 7.7 on training levels and 4.7
-    on all at 51k steps, 6.6 and 5.8 at 77k, 4.2 and 3.1 at 102k, where half of the episodes stand
-    still (one seed, results/discount_coinrun); not measured further.
+  Expected score: coinrun, easy-200, epsilon at its end by 25,600: 6.9 on training levels and 4.8
+    on all at 51k steps (two seeds); 4.2 and 3.1 at 102k, where half of one seed's episodes stand
+    still (results/discount_coinrun); not measured further.
   """
   return _laptop(QLearningConfig(**_laptop_settings()))
 

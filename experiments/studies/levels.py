@@ -28,11 +28,12 @@ FIGURES = MappingProxyType(
 CONTRASTS = (
   Contrast(
     "on top of Q-learning",
-    "planning",
+    "unrolled model and planning",
     before="q_learning",
     after="muzero",
-    note="acting by search, and a learnt policy and values of searches as targets, in place of"
-    " epsilon-greedy actions and one-step maxima; replay, network and updates are the same",
+    note="a model unrolled over 5 steps, not 1, a learnt policy, and search for acting and for the"
+    " targets, in place of epsilon-greedy actions and the target network's best action value after"
+    " n steps; replay, backbone, heads of values and rewards, and optimiser are the same",
   ),
   *(
     Contrast(

@@ -194,8 +194,9 @@ class TestLevels:
     study = make_named_study("levels", preset)
     pairs = {each.change: (each.before, each.after) for each in study.contrasts}
     losses = {loss: ("muzero", f"muzero+{loss}") for loss in PAPER_LOSSES}
-    assert pairs == {"planning": ("q_learning", "muzero")} | losses
-    q_learning, muzero = (to_mapping(study.agents[label])["agent"] for label in pairs["planning"])
+    planning = ("q_learning", "muzero")
+    assert pairs == {"unrolled model and planning": planning} | losses
+    q_learning, muzero = (to_mapping(study.agents[label])["agent"] for label in planning)
     shared = q_learning.keys() & muzero.keys()
     assert {"sequences", "backbone", "model", "optimizer", "target_interval"} <= shared
     assert {name: q_learning[name] for name in shared} == {name: muzero[name] for name in shared}
