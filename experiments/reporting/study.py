@@ -5,7 +5,6 @@ A score is only ever compared with another one at equal environment steps.
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
-import itertools
 from typing import Any
 
 from environments.games import Bounds, score_bounds
@@ -41,12 +40,11 @@ class Scores:
 
   @property
   def timed_out(self) -> float | None:
-    """Share of all runs' episodes that the time limit ended; None where some run does not say."""
+    """Share of the episodes that the time limit ended, of the runs that say; None if none does."""
     counts = [(row.get("time_outs"), row.get("episodes")) for row in self.rows]
-    if not all(map(is_number, itertools.chain(*counts))):
-      return None
-    ended, episodes = map(sum, zip(*counts, strict=True))
-    return ended / episodes if episodes else None
+    counts = [pair for pair in counts if all(map(is_number, pair))]
+    episodes = sum(total for _, total in counts)
+    return sum(ended for ended, _ in counts) / episodes if episodes else None
 
 
 @dataclasses.dataclass(frozen=True)

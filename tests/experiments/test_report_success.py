@@ -117,7 +117,8 @@ def with_time_outs(directory, count, **settings):
   ("counts", "cells"),
   [
     ([{"train": 16, "test": 96}, {"train": 0, "test": 32}], ["6 %", "50 %"]),
-    ([{"train": 16, "test": 96}, None], [NOTHING, NOTHING]),
+    ([{"train": 16, "test": 64}, None], ["12 %", "50 %"]),
+    ([None, None], [NOTHING, NOTHING]),
     ([{"train": 0, "test": 31}], ["0 %", "24 %"]),
   ],
 )
@@ -132,6 +133,29 @@ def test_episodes_that_the_clock_ends_are_counted_and_many_are_said(tmp_path, co
   many = "the time limit ended 50 % of ppo's on coinrun (easy-200);"
   assert (many in said) == (cells[1] == "50 %")
   assert ("time limit" in said) == (cells[1] == "50 %")
+
+
+def test_the_worst_are_named_and_the_others_counted(tmp_path):
+  """And none at step 0, where an untrained agent may well run into the time limit."""
+  games = ("bigfish", "coinrun", "leaper", "maze", "ninja", "starpilot")
+  runs = [
+    with_time_outs(tmp_path / game, {"train": 0, "test": 40 + 10 * i}, game=game)
+    for i, game in enumerate(games)
+  ]
+  (said,) = [line for line in summary(make_study(map(read_run, runs), bounds="train-procgen"), {})
+             if "time limit" in line]  # fmt: skip
+  ours = ["70 % of ppo's on starpilot", "62 % of ppo's on ninja", "55 % of ppo's on maze"]
+  assert all(text in said for text in ours)
+  assert said.index(ours[0]) < said.index(ours[1]) < said.index(ours[2])
+  assert "47 % of ppo's on leaper (easy-200) and 2 more;" in said
+  for run in runs:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    first = [row | {"time_outs": 128} for row in rows if row["environment_steps"] == 0]
+    assert len(first) == 2
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in first))
+  assert "time limit" not in " ".join(
+    summary(make_study(map(read_run, runs), bounds="train-procgen"), {})
+  )
 
 
 def test_levels_without_end_have_no_rate_each(tmp_path):
