@@ -77,8 +77,8 @@ def q_learning_laptop() -> ExperimentConfig:
   Cost: about 20 ms of one core per step without evaluations (measured, Xeon, Sapphire Rapids),
     5.6 hours for all 1M steps, 124.5k updates of 32 samples.
   Expected score: coinrun, easy-200, epsilon at its end by 25,600: 6.9 on training levels and 4.8
-    on all at 51k steps (two seeds); 4.2 and 3.1 at 102k, where half of one seed's episodes stand
-    still (results/discount_coinrun); not measured further.
+    on all at 51k steps, 5.0 and 3.9 at 102k, where a third of the episodes stand still
+    (two seeds, results/discount_coinrun); not measured further.
   """
   return _laptop(QLearningConfig(**_laptop_settings()))
 
