@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
   check_together(plans, options)
   results: list[dict[str, Any]] = []
   failures: list[Failure] = []
-  is_written = True
+  is_written, stopped = True, None
   try:
     with stopping_at_once(), contextlib.closing(_evaluate(plans, options)) as evaluated:
       for outcome in evaluated:
@@ -48,20 +48,16 @@ def main(arguments: Sequence[str]) -> int:
         is_written = False  # a signal may come before it is
         evaluation_output.print_run(outcome)
         is_written = _save(results, options, command=arguments)
-  except Stopped as stopped:
-    is_written = is_written or _save(results, options, command=arguments)
-    are = "are written" if is_written else "are not all written"
-    print(
-      f"{stopped}: {len(results)} of {len(plans)} evaluations were complete and {are}",
-      file=sys.stderr,
-    )
-    return exit_code_of(stopped.number)
+  except Stopped as error:
+    stopped = error
   is_written = is_written or _save(results, options, command=arguments)  # the disk may have room
+  are = "written" if is_written else "not all written"
+  counted = f"of {len(plans)} evaluations"
+  if stopped is not None:
+    print(f"{stopped}: {len(results)} {counted} were complete and are {are}", file=sys.stderr)
+    return exit_code_of(stopped.number)
   if results and failures:
-    are = "complete and written" if is_written else "complete and not all written"
-    print(
-      f"{len(failures)} of {len(plans)} evaluations failed; the others are {are}", file=sys.stderr
-    )
+    print(f"{len(failures)} {counted} failed; the others are complete and {are}", file=sys.stderr)
   return exit_code(failures, evaluations=len(plans)) or (0 if is_written else EXIT_FAILED)
 
 

@@ -243,12 +243,12 @@ def _timed_out_in_words(study: Study) -> list[str]:
   found = []
   for cell in study.cells.values():
     scores = cell.last_scores("test")
-    if scores and scores.environment_steps and (scores.timed_out or 0.0) >= _MANY_TIMED_OUT:
-      share = f"{100 * scores.timed_out:.0f} %"
-      found.append((scores.timed_out, f"{share} of {cell.agent}'s on {cell.game} ({cell.levels})"))
+    share = scores.timed_out if scores and scores.environment_steps else None
+    if share is not None and share >= _MANY_TIMED_OUT:
+      found.append((share, f"{cell.agent}'s on {cell.game} ({cell.levels})"))
   if not found:
     return []
-  named = [text for _, text in sorted(found, reverse=True)]
+  named = [f"{100 * share:.0f} % of {whose}" for share, whose in sorted(found, reverse=True)]
   if len(named) > _MOST_TIMED_OUT:
     named = [*named[:_MOST_TIMED_OUT], f"{len(named) - _MOST_TIMED_OUT} more"]
   return [
