@@ -32,8 +32,9 @@ CONTRASTS = (
     before="q_learning",
     after="muzero",
     note="a model unrolled over several steps, not 1, a learnt policy, and search for acting and"
-    " for the targets, in place of epsilon-greedy actions and the target network's best action value after"
-    " n steps; replay, backbone, heads of values and rewards, and optimiser are the same",
+    " for the targets, in place of epsilon-greedy actions and the target network's best action"
+    " value after n steps; replay, backbone, heads of values and rewards, and optimiser are the"
+    " same",
   ),
   *(
     Contrast(
