@@ -34,9 +34,9 @@ class ExplainedVariance(NamedTuple):
   residual: Moments  # [] each, joined from [D]
   target: Moments  # [] each, joined from [D]
 
-  def joined(self) -> jax.Array:
-    """Returns the share over all shards, a scalar as of `losses.value.explained_variance`."""
-    return explained_variance(join_moments(self.residual), join_moments(self.target))
+  def joined(self) -> Ratio:
+    """Returns what `losses.value.explained_variance` says of all shards together."""
+    return Ratio(*explained_variance(join_moments(self.residual), join_moments(self.target)))
 
 
 Figure = jax.Array | MaskedMean | ExplainedVariance

@@ -87,21 +87,23 @@ def clipped_value_loss(
   return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
 
 
-def explained_variance(residual: Moments, target: Moments) -> jax.Array:
-  """Share of the target's variance that a prediction explains.
+def explained_variance(residual: Moments, target: Moments) -> tuple[jax.Array, jax.Array]:
+  """What of the target's variance a prediction explains, and what that is a share of.
 
-    1 - var(target - prediction) / var(target)
+    var(target) - var(target - prediction),   var(target)
 
-  1 is perfect up to a constant, 0 as good as a constant, negative worse than one.
+  Of the quotient, 1 is perfect up to a constant, 0 as good as a constant, negative worse than
+  one. Over several batches both add up: the mean of their quotients would be that of the
+  batch that hardly varies.
 
   Args:
     residual: of target - prediction, scalars.
     target: scalars.
 
   Returns:
-    A scalar at most 1; 0, as good as a constant, where the target's standard deviation is
-    at most 1e-4: a batch without any reward differs by rounding alone, and its ratio is noise.
+    Two scalars; 0 and 0, of which there is no quotient, where the target's standard deviation
+    is at most 1e-4: a batch without any reward differs by rounding alone.
   """
   varies = target.variance > ROUNDING**2
-  ratio = residual.variance / jnp.where(varies, target.variance, 1.0)
-  return jnp.where(varies, 1.0 - ratio, 0.0)
+  explained = target.variance - residual.variance
+  return jnp.where(varies, explained, 0.0), jnp.where(varies, target.variance, 0.0)

@@ -7,8 +7,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from agents.interface import Ratio
 from agents.ppo.config import PPOConfig
 from losses import policy, value
+from losses.moments import Moments
 from networks.actor_critic import ActorCriticOutput
 
 
@@ -105,18 +107,18 @@ def value_moments(predicted: jax.Array, target: jax.Array) -> dict[str, jax.Arra
   }
 
 
-def explained_variance(means: Mapping[str, jax.Array]) -> jax.Array:
+def explained_variance(means: Mapping[str, jax.Array]) -> Ratio:
   """Share of the value targets' variance that the value explains.
-
-    1 - var(z - v) / var(z)
 
   Args:
     means: with those of `value_moments`.
 
   Returns:
-    A scalar; 0, as good as a constant, where the targets do not vary and it is
-    undefined: a minibatch without any reward is no reason to stop.
+    What `losses.value.explained_variance` says, of nothing where the targets do not vary: a
+    minibatch without any reward is no reason to stop.
   """
-  residual = means["squared_residual"] - jnp.square(means["residual"])
-  target = means["squared_value_target"] - jnp.square(means["value_target"])
-  return jnp.where(target > 0.0, 1.0 - residual / jnp.where(target > 0.0, target, 1.0), 0.0)
+  parts = (
+    Moments(means[name], means[f"squared_{name}"] - jnp.square(means[name]))
+    for name in ("residual", "value_target")
+  )
+  return Ratio(*value.explained_variance(*parts))

@@ -33,7 +33,8 @@ def test_shards_make_the_whole(count):
   np.testing.assert_allclose(metrics["mean"], x.mean(), rtol=1e-5)
   np.testing.assert_allclose(metrics["masked"].total, x[:7].sum(), rtol=1e-5)
   assert metrics["masked"].count == 7
-  np.testing.assert_allclose(metrics["explained"], 1 - np.var(y - x) / np.var(y), rtol=1e-5)
+  np.testing.assert_allclose(metrics["explained"].total, np.var(y) - np.var(y - x), rtol=1e-5)
+  np.testing.assert_allclose(metrics["explained"].count, np.var(y), rtol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -42,7 +43,7 @@ def test_without_anything_to_say_they_say_so(count):
   target = np.float32([50.0, 50.00001, 49.99999, 50.0])
   metrics = joined(figures, np.arange(4.0, dtype=np.float32), target, np.zeros(4), count=count)
   assert metrics["masked"] == Ratio(0.0, 0.0)
-  assert metrics["explained"] == 0.0
+  assert metrics["explained"] == Ratio(0.0, 0.0)
 
 
 def test_shapes_that_differ_are_refused():

@@ -260,12 +260,13 @@ def test_a_minibatch_without_variation_gives_finite_metrics():
   batch = batch.replace(advantage=np.zeros(8, np.float32), value_target=np.ones(8, np.float32))
   _, metrics = minibatch_loss(output, batch, CONFIG)
   assert all(np.isfinite(x) for x in metrics.values()), metrics
-  assert explained_variance(metrics) == 0.0
+  assert explained_variance(metrics) == (0.0, 0.0)
 
 
 def test_explained_variance_from_the_means():
   output, batch = make_batch(3, 64)
-  expected = 1 - np.var(batch.value_target - output.value) / np.var(batch.value_target)
+  variance = np.var(batch.value_target)
+  expected = (variance - np.var(batch.value_target - output.value), variance)
   metrics = minibatch_loss(output, batch, CONFIG)[1]
   np.testing.assert_allclose(explained_variance(metrics), expected, rtol=1e-4)
 

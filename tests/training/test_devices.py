@@ -1,4 +1,7 @@
-"""One update on 1, 2 and 4 devices, and what its compiled program sends between them."""
+"""One update on 1 and on 4 devices, and what its compiled program sends between them.
+
+Other tests' meshes have two (tests/conftest.py).
+"""
 
 import functools
 import json
@@ -41,16 +44,18 @@ def found(agent: str) -> dict:
 
 @pytest.mark.parametrize(("agent", "phase"), BESIDE)
 def test_an_update_does_not_depend_on_the_number_of_devices(agent, phase):
-  for count, result in found(agent)[phase]["devices"].items():
+  devices = found(agent)[phase]["devices"]
+  assert devices.keys() == {"1", "4"}
+  for result in devices.values():
     assert result["moved"] > 1e-5, "the update does nothing"
-    assert result["difference"] < 1e-4, f"on {count} devices"
+    assert result["difference"] < 1e-4
 
 
 @pytest.mark.parametrize(("agent", "phase"), BESIDE)
 def test_an_update_is_one_all_reduce(agent, phase):
-  one, two, four = (found(agent)[phase]["devices"][count]["update"] for count in "124")
+  one, four = (found(agent)[phase]["devices"][count]["update"] for count in "14")
   assert one == {}
-  assert two == four == {"all-reduce": 1, **BESIDE[agent, phase]}
+  assert four == {"all-reduce": 1, **BESIDE[agent, phase]}
 
 
 @pytest.mark.parametrize(("agent", "phase"), BESIDE)
