@@ -7,7 +7,7 @@ percentiles of best minus worst action (to be held against `rescale_epsilon`), t
 the actions' variance that is the same in all frames, and how the pattern that is left when
 each frame's mean is taken off correlates between networks.
 
-  python results/starpilot_jumper/q_spread.py RUN
+  python results/first_50k_steps/q_spread.py RUN
 """
 
 from pathlib import Path
