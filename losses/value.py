@@ -93,8 +93,8 @@ def explained_variance(residual: Moments, target: Moments) -> tuple[jax.Array, j
     var(target) - var(target - prediction),   var(target)
 
   Of the quotient, 1 is perfect up to a constant, 0 as good as a constant, negative worse than
-  one. Over several batches both add up: the mean of their quotients would be that of the
-  batch that hardly varies.
+  one. Over several batches both add up, to the variances within batches: the mean of the
+  quotients would be that of the batch that hardly varies.
 
   Args:
     residual: of target - prediction, scalars.

@@ -117,8 +117,14 @@ def explained_variance(means: Mapping[str, jax.Array]) -> Ratio:
     What `losses.value.explained_variance` says, of nothing where the targets do not vary: a
     minibatch without any reward is no reason to stop.
   """
-  parts = (
-    Moments(means[name], means[f"squared_{name}"] - jnp.square(means[name]))
+  residual, target = (
+    Moments(means[name], _variance(means[name], means[f"squared_{name}"]))
     for name in ("residual", "value_target")
   )
-  return Ratio(*value.explained_variance(*parts))
+  return Ratio(*value.explained_variance(residual, target))
+
+
+def _variance(mean: jax.Array, mean_of_squares: jax.Array) -> jax.Array:
+  """The difference of two float32 numbers, 0 where no more of it is left than their rounding."""
+  variance = mean_of_squares - jnp.square(mean)
+  return jnp.where(variance > 1e-5 * mean_of_squares, variance, 0.0)

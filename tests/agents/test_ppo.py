@@ -257,7 +257,8 @@ def test_advantages_are_normalised_over_the_minibatch_alone():
 def test_a_minibatch_without_variation_gives_finite_metrics():
   """No reward at all is no reason to stop a run: what is undefined must not be NaN."""
   output, batch = make_batch(3, 8)
-  batch = batch.replace(advantage=np.zeros(8, np.float32), value_target=np.ones(8, np.float32))
+  target = np.float32(50.0) + np.float32([0, 4e-6, -4e-6, 8e-6, 0, 0, -8e-6, 4e-6])
+  batch = batch.replace(advantage=np.zeros(8, np.float32), value_target=target)
   _, metrics = minibatch_loss(output, batch, CONFIG)
   assert all(np.isfinite(x) for x in metrics.values()), metrics
   assert explained_variance(metrics) == (0.0, 0.0)
