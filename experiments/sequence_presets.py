@@ -52,7 +52,7 @@ def muzero_laptop() -> ExperimentConfig:
     rate of 5e-4, priorities of exponent .5 without importance weights. Search moves the policy
     a fifth as far as Gumbel MuZero's c_scale of .1 does, whose policies got stuck in coinrun's
     levels, and its root has noise (results/muzero_coinrun). A discount of .97: with .997 the
-    control stands still on coinrun, the one game tried (results/discount_coinrun).
+    control stands still on coinrun, the one game compared (results/discount_coinrun).
   Command: procplan train --agent muzero --preset laptop
   Cost: about 27 ms of one core per step (measured, Xeon, Sapphire Rapids), 7.5 hours for all
     1M steps, 124.5k updates of 32 samples.
