@@ -26,7 +26,7 @@ from experiments.reporting.wording import slug
 
 _SPEED = "speed/"
 _FEW_POINTS = 20  # of a line whose points are marked
-_EXPLAINED, _LOWEST_EXPLAINED = "explained_variance", -1.0  # some are at -1e16
+_EXPLAINED, _LOWEST_EXPLAINED = "explained_variance", -1.0  # far below, of targets that hardly vary
 
 # What says first whether a world model holds something to plan with.
 _PLANNING = MappingProxyType(

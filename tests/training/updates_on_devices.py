@@ -1,4 +1,4 @@
-"""One update of every phase's first batch on 1 and on 4 devices; run in a process that has four.
+"""One update of every phase's first batch on 1, 2 and 4 devices; run in a process that has four.
 
 Takes an agent's name, or `muzero+ssl` for MuZero with all self-supervised losses. Prints a line
 of JSON: by phase and number of devices, the largest difference to one device, and what
@@ -76,9 +76,9 @@ def difference(a, b) -> float:
 
 
 def compare(phase, state, record, batch) -> dict:
-  """Makes the update on 1 and on 4 devices."""
+  """Makes the update on 1, 2 and 4 devices."""
   found, reference = {}, None
-  for count in (1, 4):
+  for count in (1, 2, 4):
     mesh = sharding.make_mesh(jax.devices()[:count])
     placed = (
       sharding.place(state, mesh, sharding.REPLICATED),
