@@ -6,6 +6,7 @@ Planning and model-free agents use the same module; what differs is how they use
 from typing import NamedTuple
 
 import flax.linen as nn
+from flax.typing import Initializer
 import jax
 import jax.numpy as jnp
 
@@ -45,21 +46,33 @@ def scale_to_unit_interval(latent: jax.Array, *, epsilon: float = 1e-5) -> jax.A
     `[B, h, w, D]`.
   """
   rows = latent.reshape((latent.shape[0], -1))
-  low = _entries_at(rows, jnp.argmin(rows, axis=1))
-  high = _entries_at(rows, jnp.argmax(rows, axis=1))
-  scaled = (rows - low) / (high - low + jnp.asarray(epsilon, latent.dtype))
-  return scaled.reshape(latent.shape)
+  low, high = _extremes(rows)
+  width = high - low + jnp.asarray(epsilon, latent.dtype)
+  return ((rows - low[:, None]) / width[:, None]).reshape(latent.shape)
 
 
-def _entries_at(rows: jax.Array, index: jax.Array) -> jax.Array:
-  """Picks one entry of each row, `[B, D]` and `[B]` to `[B, 1]`; its gradient is one entry's.
+@jax.custom_jvp
+def _extremes(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Least and greatest of each row `[B, D]`; the gradient of either is that of one entry.
 
-  `jnp.min` and `jnp.max` look for the entry again in the backward pass, by equality. XLA:CPU
-  may compute the rows twice, in two fusions that round differently: then no entry is equal,
-  and the gradient is 0/0.
+  JAX's own gradient of a minimum looks for the entry again, by equality. XLA:CPU may compute
+  the rows twice, in two fusions that round differently: then no entry is equal, and the
+  gradient is 0/0. Picking the
+  values by index too would make a model step a quarter slower there.
   """
-  chosen = jax.nn.one_hot(index, rows.shape[1], dtype=bool)
-  return jnp.sum(jnp.where(chosen, rows, 0), axis=1, keepdims=True)
+  return jnp.min(rows, axis=1), jnp.max(rows, axis=1)
+
+
+@_extremes.defjvp
+def _extremes_jvp(primals, tangents):
+  (rows,), (tangent,) = primals, tangents
+
+  def entries_at(index):
+    chosen = jax.nn.one_hot(index, rows.shape[1], dtype=bool)
+    return jnp.sum(jnp.where(chosen, tangent, 0), axis=1)
+
+  changes = entries_at(jnp.argmin(rows, axis=1)), entries_at(jnp.argmax(rows, axis=1))
+  return _extremes(rows), changes
 
 
 def action_planes(action: jax.Array, *, num_actions: int, like: jax.Array) -> jax.Array:
@@ -107,18 +120,31 @@ class _Dynamics(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, latent: jax.Array, action: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, D]` and actions `[B]` to `[B, h, w, D]`."""
+  def __call__(self, latent: jax.Array, action: jax.Array | None) -> jax.Array:
+    """Maps `[B, h, w, D]` and actions `[B]` to `[B, h, w, D]`, or None to `[B A, h, w, D]`."""
     channels = latent.shape[-1]
-    planes = action_planes(action, num_actions=self.num_actions, like=latent)
-    joined = jnp.concatenate([latent, planes], axis=-1)
     join = nn.Conv(
       channels, (3, 3), dtype=self.dtype, conv_general_dilated=convolution, name="join"
     )
-    x = latent + join(joined)
+    if action is None:
+      x = self._with_every_action(latent, join)
+    else:
+      planes = action_planes(action, num_actions=self.num_actions, like=latent)
+      x = latent + join(jnp.concatenate([latent, planes], axis=-1))
     for i in range(self.blocks):
       x = PreActivationBlock(channels, self.dtype, name=f"block_{i}")(x)
     return nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))
+
+  def _with_every_action(self, latent: jax.Array, join: nn.Conv) -> jax.Array:
+    """Convolves B latents and A actions instead of B A pairs: what is convolved adds up."""
+    nothing = jnp.zeros((self.num_actions, *latent.shape[1:]), latent.dtype)
+    action = jnp.arange(self.num_actions)
+    planes = action_planes(action, num_actions=self.num_actions, like=nothing)
+    no_action = jnp.zeros((*latent.shape[:3], self.num_actions), latent.dtype)
+    of_latent = latent + join(jnp.concatenate([latent, no_action], axis=-1))
+    bias = join(jnp.zeros_like(jnp.concatenate([nothing[:1], planes[:1]], axis=-1)))
+    of_action = join(jnp.concatenate([nothing, planes], axis=-1)) - bias
+    return (of_latent[:, None] + of_action[None]).reshape((-1, *latent.shape[1:]))
 
 
 class WorldModel(nn.Module):
@@ -132,6 +158,7 @@ class WorldModel(nn.Module):
     num_actions: A.
     num_value_atoms: M of the value head.
     num_reward_atoms: M of the reward head.
+    head_init: of the kernels of the value and the reward head; zeros by default.
   """
 
   backbone: BackboneConfig
@@ -141,6 +168,7 @@ class WorldModel(nn.Module):
   num_actions: int
   num_value_atoms: int
   num_reward_atoms: int
+  head_init: Initializer = nn.initializers.zeros_init()
 
   def setup(self):
     dtype = jnp.dtype(self.backbone.compute_dtype)
@@ -150,19 +178,22 @@ class WorldModel(nn.Module):
     self.value_features = _Features(self.head_channels, self.hidden, dtype)
     self.reward_features = _Features(self.head_channels, self.hidden, dtype)
     self.policy_head = PolicyHead(self.num_actions)
-    self.value_head = CategoricalHead(self.num_value_atoms)
-    self.reward_head = CategoricalHead(self.num_reward_atoms)
+    self.value_head = CategoricalHead(self.num_value_atoms, kernel_init=self.head_init)
+    self.reward_head = CategoricalHead(self.num_reward_atoms, kernel_init=self.head_init)
 
   def represent(self, frames: jax.Array) -> jax.Array:
     """Maps frames `[B, H, W, C]` uint8 to latents `[B, h, w, D]` in [0, 1]."""
     return scale_to_unit_interval(self.representation(frames))
 
-  def follow(self, latent: jax.Array, action: jax.Array) -> jax.Array:
-    """Where actions `[B]` lead latents `[B, h, w, D]`, without a reward."""
+  def follow(self, latent: jax.Array, action: jax.Array | None) -> jax.Array:
+    """Where actions `[B]` lead latents `[B, h, w, D]`, without a reward.
+
+    None stands for every action, in turn for each latent: B A latents follow then.
+    """
     return scale_to_unit_interval(self.dynamics(latent, action))
 
-  def step(self, latent: jax.Array, action: jax.Array) -> Transition:
-    """Takes actions `[B]` in latents `[B, h, w, D]`."""
+  def step(self, latent: jax.Array, action: jax.Array | None) -> Transition:
+    """Takes actions `[B]` in latents `[B, h, w, D]`, or every action as `follow` does."""
     following = self.follow(latent, action)
     return Transition(following, self.reward_head(self.reward_features(following)))
 

@@ -50,13 +50,14 @@ class ModelStepValues(NamedTuple):
 
   def of_latent(self, params: Any, latent: jax.Array) -> jax.Array:
     """Action values `[B, A]` of latents `[B, h, w, D]`: one model step for every action."""
-    batch, num_actions = latent.shape[0], self.network.num_actions
-    repeated = jnp.repeat(latent, num_actions, axis=0)
-    action = jnp.tile(jnp.arange(num_actions, dtype=jnp.int32), batch)
-    return _weighted_sum(self.parts, self.of_action(params, repeated, action)).reshape((batch, -1))
+    return _weighted_sum(self.parts, self._behind(params, latent, None)).reshape((len(latent), -1))
 
   def of_action(self, params: Any, latent: jax.Array, action: jax.Array) -> dict[str, jax.Array]:
     """Outputs `[B, M]` by part for actions `[B]` in latents `[B, h, w, D]`."""
+    return self._behind(params, latent, action)
+
+  def _behind(self, params, latent, action: jax.Array | None) -> dict[str, jax.Array]:
+    """Outputs by part behind a model step with an action each, or with every action."""
     if "reward" in self.parts:
       transition = self.network.apply(params, latent, action, method=WorldModel.step)
       following, outputs = transition.latent, {"reward": transition.reward_logits}

@@ -102,10 +102,12 @@ class CodedNetwork:
     return (params["encode"] * shown)[:, None, None, None]
 
   def _follow(self, params, latent, action):
+    latent, action = _each(latent, action)
     following = params["move"] * latent[:, 0, 0, 0] + params["push"] * action
     return following[:, None, None, None]
 
   def _step(self, params, latent, action):
+    latent, action = _each(latent, action)
     following = self._follow(params, latent, action)
     penalty = params["penalty"] * (action != BEST_ACTION)
     z = params["reward"] * following[:, 0, 0, 0] + params["echo"] * latent[:, 0, 0, 0] - penalty
@@ -117,6 +119,14 @@ class CodedNetwork:
   def _predict(self, params, latent):
     policy = latent[:, 0, 0, 0][:, None] * params["policy"][None, :]
     return Prediction(policy, self._value(params, latent))
+
+
+def _each(latent, action):
+  """A latent and an action for each step: None stands for every action, in turn."""
+  if action is not None:
+    return latent, action
+  pairs = [(latent[i], action) for i in range(len(latent)) for action in range(NUM_ACTIONS)]
+  return jnp.stack([each for each, _ in pairs]), jnp.asarray([action for _, action in pairs])
 
 
 def _logits(z):

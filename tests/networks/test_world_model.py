@@ -4,7 +4,8 @@ from jax.test_util import check_grads
 import numpy as np
 import pytest
 
-from networks.world_model import action_planes, scale_to_unit_interval
+from networks.config import ResNetConfig
+from networks.world_model import WorldModel, action_planes, scale_to_unit_interval
 
 
 def latents(seed=0, shape=(3, 2, 2, 5)):
@@ -48,3 +49,35 @@ def test_action_planes_are_one_hot_at_every_position():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_scaled_latent_keeps_its_dtype(dtype):
   assert scale_to_unit_interval(latents().astype(dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_following_every_action_follows_each(dtype, tolerance):
+  backbone = ResNetConfig(
+    stem_channels=(8,), stem_kernels=(8,), stem_strides=(8,), blocks=1, compute_dtype=dtype
+  )
+  network = WorldModel(
+    backbone,
+    dynamics_blocks=1,
+    head_channels=2,
+    hidden=8,
+    num_actions=4,
+    num_value_atoms=1,
+    num_reward_atoms=1,
+  )
+  frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+  actions = jnp.zeros((3,), jnp.int32)
+  params = network.init(jax.random.key(0), frames, actions, method=WorldModel.action_value_parts)
+  # Biases start at 0, which would hide one that is counted twice.
+  params = jax.tree.map(lambda x: x + 0.1, params)
+  latent = network.apply(params, frames, method=WorldModel.represent)
+
+  every = network.apply(params, latent, None, method=WorldModel.follow)
+
+  assert every.shape == (12, *latent.shape[1:])
+  assert every.dtype == dtype
+  for action in range(4):
+    one = network.apply(params, latent, actions + action, method=WorldModel.follow)
+    ours, expected = (np.asarray(x, np.float32) for x in (every[action::4], one))
+    np.testing.assert_allclose(ours, expected, atol=tolerance)
+  assert jnp.abs(every[0] - every[1]).max() > 0.1  # actions make a difference
