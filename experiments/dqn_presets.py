@@ -1,8 +1,9 @@
 """From a usual DQN to MuZero's control: six named changes of a configuration, nothing else.
 
 Left as the control has it in every rung, so that the ends differ by the six alone: n-step
-targets (n = 5, where a usual DQN has 1), gamma, optimiser, gradient clipping, the value loss's
-coefficient, exploration, replay size, single frames, rewards as they come.
+targets (n = 5, where a usual DQN has 1), gamma, the optimiser but for Adam's epsilon, gradient
+clipping, the value loss's coefficient, exploration, replay size, single frames, rewards as
+they come.
 """
 
 from collections.abc import Collection
@@ -32,7 +33,8 @@ CHANGES = MappingProxyType(
     "batch-size": "32 independent samples become the control's batch; with it, samples folded "
     "into sequences of several starts",
     "categorical-heads": "a number with Huber's loss becomes the control's support with "
-    "cross-entropy; with it, the h-transform of targets",
+    "cross-entropy; with it, the h-transform of targets, heads that start at 0 instead of at "
+    "random, and Adam's epsilon, 1.5e-4 instead of the control's",
     "reward-decomposition": "Q(s, a) from one head becomes r(s, a) + gamma V(s, a) from two; "
     "with it, the reward's own loss",
   }
@@ -49,6 +51,10 @@ class UsualDQN:
     samples_per_insert: uses of a sample.
     target_steps: environment steps between copies to the target network.
     batch_size: samples in an update.
+    adam_epsilon: Rainbow's (Hessel et al. 2018, table 1). Errors clipped to 1 are 0 nearly
+      everywhere until the first rewards come; with 1e-8, steps as large as for any other
+      gradient follow then, and the network may never answer to a frame again
+      (`results/dqn_ladder_coinrun`).
   """
 
   backbone: BackboneConfig = dataclasses.field(default_factory=backbones.nature)
@@ -56,6 +62,7 @@ class UsualDQN:
   samples_per_insert: float = 8.0
   target_steps: int = 10_000
   batch_size: int = 32
+  adam_epsilon: float = 1.5e-4
 
 
 SMALL = UsualDQN(
@@ -95,6 +102,7 @@ def with_changes(
     settings["target_interval"] = updates_in(usual.target_steps, sequences)
   if "categorical-heads" not in names:
     settings["heads"] = ScalarHeadsConfig()
+    settings["optimizer"] = dataclasses.replace(agent.optimizer, adam_epsilon=usual.adam_epsilon)
   if "reward-decomposition" not in names:
     settings |= {
       "action_value": "direct",

@@ -125,11 +125,16 @@ def make_action_values(config: QLearningConfig, *, num_actions: int) -> ActionVa
       num_actions=num_actions,
       num_value_outputs=outputs["value"],
       num_reward_outputs=outputs["reward"],
+      head_init=heads["value"].kernel_init,
     )
     return OutputPerActionValues(network, parts)
   network = make_world_model(config.backbone, config.model, num_actions=num_actions)
   if isinstance(config.heads, ScalarHeadsConfig):
-    network = network.clone(num_value_atoms=outputs["value"], num_reward_atoms=outputs["reward"])
+    network = network.clone(
+      num_value_atoms=outputs["value"],
+      num_reward_atoms=outputs["reward"],
+      head_init=heads["value"].kernel_init,
+    )
   return ModelStepValues(network, parts)
 
 

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import flax.linen as nn
+from flax.typing import Initializer
 import jax
 import jax.numpy as jnp
 
@@ -19,6 +21,11 @@ class CategoricalHead(NamedTuple):
   def num_outputs(self) -> int:
     """M."""
     return self.support.num_atoms
+
+  @property
+  def kernel_init(self) -> Initializer:
+    """Zeros: a uniform distribution, whose mean is the support's centre, at the start."""
+    return nn.initializers.zeros_init()
 
   def read(self, outputs: jax.Array) -> jax.Array:
     """The numbers `[...]` that outputs `[..., M]` stand for."""
@@ -42,6 +49,15 @@ class ScalarHead(NamedTuple):
   def num_outputs(self) -> int:
     """1."""
     return 1
+
+  @property
+  def kernel_init(self) -> Initializer:
+    """Uniform within 1 / sqrt(fan-in), as in Nature DQN's code.
+
+    Not zeros: until a first reward comes every target would be met, every gradient 0 and the
+    best action the first one everywhere.
+    """
+    return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
   def read(self, outputs: jax.Array) -> jax.Array:
     """The numbers `[...]` of outputs `[..., 1]`."""

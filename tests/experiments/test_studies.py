@@ -53,6 +53,7 @@ TOUCHED = {
     "agent.heads.",
     "agent.model.value_support.",
     "agent.model.reward_support.",
+    "agent.optimizer.adam_epsilon",
   ),
   "reward-decomposition": ("agent.action_value", "agent.model.reward_support."),
 }
