@@ -246,6 +246,21 @@ def test_n_step_targets_are_rlaxs(form):
   assert np.std(expected) > 0.5
 
 
+def test_heads_of_a_number_start_at_random_and_categorical_ones_at_0(form):
+  """Of numbers that are all 0 the first action is the best one until a first reward comes."""
+  settings, agent, _ = form
+  params = jax.jit(agent.init)(KEY).params
+  frames = np.random.default_rng(2).integers(0, 256, (30, 10, 10, 3)).astype(np.uint8)
+  q = np.asarray(jax.jit(lambda x: action_values(settings, params, x))(frames))
+  if isinstance(settings["heads"], CategoricalHeadsConfig):
+    np.testing.assert_allclose(q, 0.0, atol=1e-5)
+    return
+  assert np.median(np.ptp(q, axis=1)) > 0.01
+  kernel = np.asarray(params["params"]["value_head"]["dense"]["kernel"])
+  bound = len(kernel) ** -0.5  # Nature DQN's code: uniform within 1 / sqrt(fan-in)
+  assert 0.6 * bound < np.abs(kernel).max() <= bound
+
+
 def test_every_form_learns_its_targets(form):
   """Descending on one batch brings every head to what it is trained on."""
   settings, agent, state = form
