@@ -44,7 +44,8 @@ def laptop() -> Study:
   """The ladder on one game that small models learn early, with the paper's 20 uses of a sample.
 
   Batches are of 128 samples, not of the preset's 32: those are a usual DQN's too, and the size
-  of a batch is one of the changes.
+  of a batch is one of the changes. Exploration ends half way. Played as trained, with the final
+  epsilon: the best action alone stands still in many episodes.
 
   Source: the question of Anand et al. 2022 (arXiv 2111.01587); SCIENCE.md, sections 1 and 4.
   Command: procplan compare --study dqn-ladder --preset laptop --agents dqn dqn+network q_learning
@@ -52,12 +53,18 @@ def laptop() -> Study:
   Cost: 24 runs of 200k steps; hours not measured here.
   Expected: not known; the paper's author guesses that network and sample reuse matter most.
   """
+  control = _control("laptop", samples_per_insert=20.0, batch_size=128)
+  exploration = dataclasses.replace(control.agent.exploration, decay_steps=25_600)
   return ladder(
-    _control("laptop", samples_per_insert=20.0, batch_size=128),
+    dataclasses.replace(control, agent=dataclasses.replace(control.agent, exploration=exploration)),
     usual=UsualDQN(),
-    training=TrainingConfig(total_environment_steps=200_000, checkpoint_every=50_000),
+    training=TrainingConfig(total_environment_steps=51_200, checkpoint_every=25_600),
     evaluation=EvaluationConfig(
-      every=20_000, num_environments=64, episodes_per_environment=1, policy="greedy"
+      every=25_600,
+      num_environments=64,
+      episodes_per_environment=1,
+      final_episodes_per_environment=2,
+      policy="sampled",
     ),
     games=("coinrun",),
     levels=("easy-200",),

@@ -113,8 +113,10 @@ class TestLadder:
     top, base = agents["q_learning"].agent, agents["dqn"].agent
     control = make_preset(preset, "q_learning").agent
     own = {"samples_per_insert": top.sequences.samples_per_insert}
-    if preset == "laptop":  # its batches are as small as a usual DQN's
+    if preset == "laptop":  # its batches are as small as a usual DQN's, its exploration long
       own["batch_size"] = 128
+      exploration = dataclasses.replace(control.exploration, decay_steps=25_600)
+      control = dataclasses.replace(control, exploration=exploration)
     assert (
       dataclasses.replace(control, sequences=dataclasses.replace(control.sequences, **own)) == top
     )
