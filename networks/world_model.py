@@ -112,6 +112,37 @@ class _Features(nn.Module):
     return nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="dense")(x))
 
 
+class _Join(nn.Module):
+  """A 3x3 convolution of latents with action planes, named and initialised as flax's.
+
+  It is linear, and planes are constant: what an action adds is the same for every latent, and
+  is computed once.
+  """
+
+  num_actions: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, latent: jax.Array, action: jax.Array | None) -> jax.Array:
+    """Maps `[B, h, w, D]` and actions `[B]` to `[B, h, w, D]`, or None to `[B A, h, w, D]`."""
+    channels = latent.shape[-1]
+    shape = (3, 3, channels + self.num_actions, channels)
+    kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+    bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+    latent, kernel, bias = (x.astype(self.dtype) for x in (latent, kernel, bias))
+    like = jnp.broadcast_to(latent[:1], (self.num_actions, *latent.shape[1:]))
+    actions = jnp.arange(self.num_actions)
+    planes = action_planes(actions, num_actions=self.num_actions, like=like)
+    of_action = convolution(planes, kernel[:, :, channels:], (1, 1), "SAME")
+    of_latent = (
+      convolution(latent, kernel[:, :, :channels], (1, 1), "SAME") + bias[None, None, None]
+    )
+    if action is None:
+      joined = of_latent[:, None] + of_action[None]
+      return joined.reshape((-1, *latent.shape[1:]))
+    return of_latent + of_action[action]
+
+
 class _Dynamics(nn.Module):
   """One model step: action planes in, residual blocks, LayerNorm and relu out."""
 
@@ -122,29 +153,11 @@ class _Dynamics(nn.Module):
   @nn.compact
   def __call__(self, latent: jax.Array, action: jax.Array | None) -> jax.Array:
     """Maps `[B, h, w, D]` and actions `[B]` to `[B, h, w, D]`, or None to `[B A, h, w, D]`."""
-    channels = latent.shape[-1]
-    join = nn.Conv(
-      channels, (3, 3), dtype=self.dtype, conv_general_dilated=convolution, name="join"
-    )
-    if action is None:
-      x = self._with_every_action(latent, join)
-    else:
-      planes = action_planes(action, num_actions=self.num_actions, like=latent)
-      x = latent + join(jnp.concatenate([latent, planes], axis=-1))
+    joined = _Join(self.num_actions, self.dtype, name="join")(latent, action)
+    x = joined + (latent if action is not None else jnp.repeat(latent, self.num_actions, axis=0))
     for i in range(self.blocks):
-      x = PreActivationBlock(channels, self.dtype, name=f"block_{i}")(x)
+      x = PreActivationBlock(latent.shape[-1], self.dtype, name=f"block_{i}")(x)
     return nn.relu(nn.LayerNorm(dtype=self.dtype, name="norm")(x))
-
-  def _with_every_action(self, latent: jax.Array, join: nn.Conv) -> jax.Array:
-    """Convolves B latents and A actions instead of B A pairs: what is convolved adds up."""
-    nothing = jnp.zeros((self.num_actions, *latent.shape[1:]), latent.dtype)
-    action = jnp.arange(self.num_actions)
-    planes = action_planes(action, num_actions=self.num_actions, like=nothing)
-    no_action = jnp.zeros((*latent.shape[:3], self.num_actions), latent.dtype)
-    of_latent = latent + join(jnp.concatenate([latent, no_action], axis=-1))
-    bias = join(jnp.zeros_like(jnp.concatenate([nothing[:1], planes[:1]], axis=-1)))
-    of_action = join(jnp.concatenate([nothing, planes], axis=-1)) - bias
-    return (of_latent[:, None] + of_action[None]).reshape((-1, *latent.shape[1:]))
 
 
 class WorldModel(nn.Module):
