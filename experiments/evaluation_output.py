@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from experiments.consoles import make_console
 from training.json_file import write_json
+from training.whole_file import whole_file
 
 MOST_LEVELS_SHOWN = 40  # of a list, in the table of its levels
 
@@ -80,8 +80,7 @@ def save_levels(results: Sequence[Mapping[str, Any]], path: Path) -> None:
 def _save_csv(
   results: Iterable[Mapping[str, Any]], path: Path, *, columns: Sequence[str], entry: str
 ) -> None:
-  temporary = path.with_name(path.name + ".partial")
-  with temporary.open("w", newline="") as file:
+  with whole_file(path) as part, part.open("w", newline="") as file:
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     for result in results:
@@ -97,7 +96,6 @@ def _save_csv(
         for row in each[entry]:
           plain = {name: int(x) if isinstance(x, bool) else x for name, x in row.items()}
           writer.writerow({**shared, **plain})
-  os.replace(temporary, path)
 
 
 def _columns_table(evaluations: Sequence[Mapping[str, Any]]) -> Table:

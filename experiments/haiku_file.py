@@ -7,7 +7,6 @@ slashes; `header` is a JSON text about where they come from.
 from collections.abc import Iterator, Mapping
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 import zipfile
@@ -16,6 +15,7 @@ import zlib
 import numpy as np
 
 from experiments.errors import UsageError
+from training.whole_file import whole_file
 
 HEADER = "header"
 FORMAT = 1
@@ -42,14 +42,8 @@ def write_haiku_file(path: Path, tree: HaikuTree, *, header: Mapping[str, Any]) 
   """
   text = json.dumps({"format": FORMAT, **header}, indent=2, allow_nan=False)
   arrays = {f"{module}/{name}": x for module, xs in tree.items() for name, x in xs.items()}
-  temporary = path.with_name(f"{path.name}.partial")
-  try:
-    with temporary.open("wb") as file:
-      np.savez(file, **{HEADER: np.array(text)}, **arrays)
-    os.replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
+  with whole_file(path) as part, part.open("wb") as file:
+    np.savez(file, **{HEADER: np.array(text)}, **arrays)
 
 
 def read_haiku_file(path: Path) -> dict[str, dict[str, np.ndarray]]:

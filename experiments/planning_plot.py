@@ -1,13 +1,13 @@
 """A figure of return against simulations: what planning adds at test time."""
 
 from collections.abc import Mapping, Sequence
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.errors import UsageError
+from training.whole_file import whole_file
 
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)))
 
@@ -35,10 +35,9 @@ def save_plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:
   with matplotlib.rc_context(style):
     figure = Figure(figsize=(8, 5), layout="constrained")
     _draw(figure.add_subplot(), results)
-    temporary = path.with_name(path.name + ".partial")
     metadata = {"Date": None} if path.suffix == ".svg" else {}
-    figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=metadata)
-  os.replace(temporary, path)
+    with whole_file(path) as part:
+      figure.savefig(part, format=path.suffix[1:], dpi=150, metadata=metadata)
 
 
 def curves(results: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:

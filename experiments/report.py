@@ -4,7 +4,6 @@ Works while runs go on; reads their files only, and imports no JAX.
 """
 
 from collections.abc import Iterable, Sequence
-import os
 from pathlib import Path
 import sys
 
@@ -12,6 +11,7 @@ from environments.games import BOUNDS
 from environments.names import unknown_name
 from experiments.errors import EXIT_FAILED, UsageError
 from experiments.options import OptionParser, guarded
+from training.whole_file import whole_file
 
 DEFAULT_RESAMPLES = 2_000
 HEADLINE_RESAMPLES = 50_000
@@ -171,12 +171,8 @@ def _check(*, bounds: str, resamples: int, figure_until: int | None) -> None:
 def _replace(path: Path, text: str) -> None:
   """Writes a file so that a reader sees the old or the new one."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-  try:
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with whole_file(path) as part:
+    part.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

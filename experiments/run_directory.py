@@ -20,6 +20,7 @@ from experiments import machine
 from experiments.config import ExperimentConfig, differences, load_config, save_config
 from experiments.errors import UsageError
 from training.json_file import write_json
+from training.whole_file import whole_file
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mctx", "numpy", "procgen-mirror")
 
@@ -54,9 +55,8 @@ def claim_directory(config: ExperimentConfig, directory: Path) -> None:
   """
   path = directory / "config.yaml"
   if not path.exists():
-    temporary = path.with_name("config.yaml.partial")
-    save_config(config, temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as part:
+      save_config(config, part)
     return
   different = differences(load_config(path), config)
   if different:

@@ -1,7 +1,6 @@
 """One run as a task of an engine: its command, its files, how it stands."""
 
 import fcntl
-import os
 from pathlib import Path
 import sys
 
@@ -9,6 +8,7 @@ from experiments.config import differences, load_config, save_config
 from experiments.engines.interface import Task
 from experiments.errors import UsageError
 from experiments.studies.study import RunSpec
+from training.whole_file import whole_file
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]  # `python -m experiments.train` works there
 
@@ -43,9 +43,8 @@ def make_task(run: RunSpec, directory: Path, *, cache: Path) -> Task:
   def prepare() -> None:
     own.mkdir(parents=True, exist_ok=True)
     if not config.exists():
-      temporary = config.with_name("config.yaml.partial")
-      save_config(run.config, temporary)
-      os.replace(temporary, config)
+      with whole_file(config) as part:
+        save_config(run.config, part)
 
   command = (sys.executable, "-m", "experiments.train", "--config", str(config), "--out", str(own))
   return Task(

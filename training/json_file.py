@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from training.whole_file import whole_file
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
   """Replaces a JSON file as a whole: a reader sees the old or the new one."""
-  temporary = path.with_name(path.name + ".partial")
-  temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-  os.replace(temporary, path)
+  text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+  with whole_file(path) as part:
+    part.write_text(text)
 
 
 def read_json(path: Path) -> dict[str, Any]:

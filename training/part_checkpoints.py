@@ -17,6 +17,7 @@ import numpy as np
 
 from training.checkpoint import CheckpointError, Snapshot
 from training.json_file import write_json
+from training.whole_file import whole_file
 
 
 class PartCheckpoints:
@@ -37,12 +38,10 @@ class PartCheckpoints:
     content = io.BytesIO()
     np.savez(content, **snapshot.host)
     try:
-      partial = self._arrays(step).with_suffix(".partial")
-      with partial.open("wb") as file:
+      with whole_file(self._arrays(step)) as part, part.open("wb") as file:
         file.write(content.getbuffer())
         file.flush()
         os.fsync(file.fileno())
-      partial.replace(self._arrays(step))
       listed = {
         "sha256": hashlib.sha256(content.getbuffer()).hexdigest(),
         "train_state": snapshot.train_state,

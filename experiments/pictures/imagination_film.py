@@ -9,6 +9,7 @@ from PIL import Image
 from experiments.imagination import Rollouts
 from experiments.pictures import canvas
 from experiments.pictures.video_file import write_gif, write_mp4
+from training.whole_file import whole_file
 
 FRAMES_PER_SECOND = 4
 END_FRAMES = 4  # for which the last step of a rollout stays
@@ -48,9 +49,8 @@ def write_picture(rollouts: Rollouts, path: Path, *, heading: str, names: Sequen
     for k in range(steps):
       left = MARGIN + NAMES_WIDTH + k * (tile + 4)
       _draw_tile(image, (left, top), rollouts.chosen(np.array([r])), k, names=names, tile=tile)
-  temporary = path.with_name(path.name + ".partial")
-  image.save(temporary, format="PNG")
-  temporary.replace(path)
+  with whole_file(path) as part:
+    image.save(part, format="PNG")
 
 
 def _draw_tile(

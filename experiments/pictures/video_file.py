@@ -4,7 +4,6 @@ Files appear when they are complete.
 """
 
 from collections.abc import Iterable, Sequence
-import os
 from pathlib import Path
 import subprocess
 import tempfile
@@ -12,6 +11,8 @@ import tempfile
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
+
+from training.whole_file import whole_file
 
 MOST_GIF_FRAMES = 240
 
@@ -35,10 +36,9 @@ def write_mp4(path: Path, pictures: Iterable[Image.Image], *, frames_per_second:
   width, height = first.size
   if width % 2 or height % 2:
     raise ValueError(f"the sides of a film must be even, got {width} x {height}")
-  temporary = path.with_name(path.name + ".partial")
-  with tempfile.TemporaryFile() as said:
+  with whole_file(path) as part, tempfile.TemporaryFile() as said:
     process = subprocess.Popen(
-      _ffmpeg_command(temporary, width, height, frames_per_second=frames_per_second),
+      _ffmpeg_command(part, width, height, frames_per_second=frames_per_second),
       stdin=subprocess.PIPE,
       stdout=subprocess.DEVNULL,
       stderr=said,
@@ -48,15 +48,12 @@ def write_mp4(path: Path, pictures: Iterable[Image.Image], *, frames_per_second:
     except BaseException:
       process.kill()
       process.wait()
-      temporary.unlink(missing_ok=True)
       raise
     if process.wait() != 0:
       said.seek(0)
-      temporary.unlink(missing_ok=True)
       raise OSError(
         f"{path} was not written; ffmpeg: {said.read().decode(errors='replace')[-300:]}"
       )
-  os.replace(temporary, path)
 
 
 def _ffmpeg_command(path: Path, width: int, height: int, *, frames_per_second: int) -> list[str]:
@@ -99,13 +96,12 @@ def write_gif(path: Path, pictures: Sequence[Image.Image], *, frames_per_second:
     raise ValueError("an animation needs at least one picture")
   stride = -(-len(pictures) // MOST_GIF_FRAMES)
   shown = [picture.quantize(128, dither=Image.Dither.NONE) for picture in pictures[::stride]]
-  temporary = path.with_name(path.name + ".partial")
-  shown[0].save(
-    temporary,
-    format="GIF",
-    save_all=True,
-    append_images=shown[1:],
-    duration=round(1000 * stride / frames_per_second),
-    loop=0,
-  )
-  os.replace(temporary, path)
+  with whole_file(path) as part:
+    shown[0].save(
+      part,
+      format="GIF",
+      save_all=True,
+      append_images=shown[1:],
+      duration=round(1000 * stride / frames_per_second),
+      loop=0,
+    )

@@ -221,7 +221,8 @@ def gap_panel(study: Study, levels: str) -> Markup | None:
   """Training levels against full distribution, normalised, one line per game and agent.
 
   Returns:
-    None where no cell has both scores and bounds.
+    None where no cell has both scores and bounds, and for agents that train on all levels:
+    they have no gap.
   """
   look = looks(study.agents)
   rows = [(cell, pair) for cell in study.cells_of(levels=levels) if (pair := _gap(study, cell))]
@@ -252,7 +253,7 @@ def _gap(study: Study, cell: Cell) -> tuple[float, float] | None:
   """Normalised means on training levels and full distribution, at the same steps."""
   bounds = study.bounds_of(cell.levels, cell.game)
   scores = cell.last_pair()
-  if bounds is None or scores is None:
+  if bounds is None or scores is None or cell.trains_on_all_levels:
     return None
   train, test = scores
   return normalised_score(train.mean, bounds), normalised_score(test.mean, bounds)

@@ -174,13 +174,15 @@ def gap_section(study: Study) -> Section:
       panels.append(figure(panel, f"Gap of agents trained on {levels}", **marks))
   heading = "Training levels against full distribution"
   if not panels:
-    why = "No run has been evaluated on both, on a game with known score bounds."
+    why = (
+      "No run that trains on some of the levels has been evaluated on both, on a game with known"
+      " score bounds."
+    )
     return heading, "gap", [paragraph(why)] if study.cells else []
   note = paragraph(
     "Filled: training levels. Open: full distribution. The line between them is the"
     " generalisation gap. Means over seeds, at the latest steps of both evaluations."
-    " An agent that trains on all levels has no levels that it did not train on: its two"
-    " scores differ by chance only.",
+    " Agents that train on all levels have none, and are not shown.",
     class_="note",
   )
   return heading, "gap", [legend(study), note, element("div", *panels, class_="panels")]

@@ -410,10 +410,10 @@ def test_other_fields_and_agents_are_free(arguments, capsys):
 
 @pytest.mark.parametrize("engine", ["local", "slurm"])
 def test_where_nothing_can_be_written_it_is_one_line(tmp_path, capsys, engine, slurm):
-  """A file stands where a directory of the study has to be made."""
+  """A directory stands where a file of the study has to be made."""
   (tmp_path / "study").mkdir()
   arguments = ["sweep", "--preset", "smoke", "--agents", "ppo", "--engine", engine, "--out"]
-  (tmp_path / "study" / "runs.json.partial").mkdir()
+  (tmp_path / "study" / "runs.json").mkdir()
   for directory in ("/dev/full/study", str(tmp_path / "study")):
     assert guarded(run_command, [*arguments, directory]) == 2
     error = capsys.readouterr().err
