@@ -34,7 +34,7 @@ CHANGES = MappingProxyType(
     "into sequences of several starts",
     "categorical-heads": "a number with Huber's loss becomes the control's support with "
     "cross-entropy; with it, the h-transform of targets, heads that start at 0 instead of at "
-    "random, and Adam's epsilon, 1.5e-4 instead of the control's",
+    "random, and the control's epsilon of Adam instead of 1.5e-4",
     "reward-decomposition": "Q(s, a) from one head becomes r(s, a) + gamma V(s, a) from two; "
     "with it, the reward's own loss",
   }

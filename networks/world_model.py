@@ -57,8 +57,7 @@ def _extremes(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
 
   JAX's own gradient of a minimum looks for the entry again, by equality. XLA:CPU may compute
   the rows twice, in two fusions that round differently: then no entry is equal, and the
-  gradient is 0/0. Picking the
-  values by index too would make a model step a quarter slower there.
+  gradient is 0/0. Picking the values by index too would cost time in every forward pass.
   """
   return jnp.min(rows, axis=1), jnp.max(rows, axis=1)
 
@@ -73,21 +72,6 @@ def _extremes_jvp(primals, tangents):
 
   changes = entries_at(jnp.argmin(rows, axis=1)), entries_at(jnp.argmax(rows, axis=1))
   return _extremes(rows), changes
-
-
-def action_planes(action: jax.Array, *, num_actions: int, like: jax.Array) -> jax.Array:
-  """One-hot actions, constant over the positions of a latent.
-
-  Args:
-    action: `[B]` integers.
-    num_actions: A.
-    like: `[B, h, w, D]`, whose positions and dtype are taken.
-
-  Returns:
-    `[B, h, w, A]`.
-  """
-  one_hot = jax.nn.one_hot(action, num_actions, dtype=like.dtype)
-  return jnp.broadcast_to(one_hot[:, None, None, :], (*like.shape[:3], num_actions))
 
 
 class _Features(nn.Module):
@@ -113,10 +97,10 @@ class _Features(nn.Module):
 
 
 class _Join(nn.Module):
-  """A 3x3 convolution of latents with action planes, named and initialised as flax's.
+  """A 3x3 convolution of latents and, behind their channels, planes of one-hot actions.
 
-  It is linear, and planes are constant: what an action adds is the same for every latent, and
-  is computed once.
+  It is linear and the planes do not depend on the latent: what an action adds is the same for
+  every latent, and is computed once. In bfloat16 the two parts are rounded one by one.
   """
 
   num_actions: int
@@ -125,14 +109,13 @@ class _Join(nn.Module):
   @nn.compact
   def __call__(self, latent: jax.Array, action: jax.Array | None) -> jax.Array:
     """Maps `[B, h, w, D]` and actions `[B]` to `[B, h, w, D]`, or None to `[B A, h, w, D]`."""
-    channels = latent.shape[-1]
+    *sides, channels = latent.shape[1:]
     shape = (3, 3, channels + self.num_actions, channels)
     kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
     bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
     latent, kernel, bias = (x.astype(self.dtype) for x in (latent, kernel, bias))
-    like = jnp.broadcast_to(latent[:1], (self.num_actions, *latent.shape[1:]))
-    actions = jnp.arange(self.num_actions)
-    planes = action_planes(actions, num_actions=self.num_actions, like=like)
+    one_hot = jnp.eye(self.num_actions, dtype=self.dtype)
+    planes = jnp.broadcast_to(one_hot[:, None, None], (self.num_actions, *sides, self.num_actions))
     of_action = convolution(planes, kernel[:, :, channels:], (1, 1), "SAME")
     of_latent = (
       convolution(latent, kernel[:, :, :channels], (1, 1), "SAME") + bias[None, None, None]
@@ -140,7 +123,9 @@ class _Join(nn.Module):
     if action is None:
       joined = of_latent[:, None] + of_action[None]
       return joined.reshape((-1, *latent.shape[1:]))
-    return of_latent + of_action[action]
+    # A product instead of an index: the gradient of that would be a scatter.
+    chosen = jnp.einsum("ba,ahwd->bhwd", one_hot[action], of_action, precision="highest")
+    return of_latent + chosen
 
 
 class _Dynamics(nn.Module):

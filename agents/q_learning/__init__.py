@@ -15,9 +15,9 @@ which `experiments/dqn_presets.py` puts together. Where that DQN differs from th
 
 | detail | published | here | why |
 |---|---|---|---|
-| network | three convolutions, 512 units, an output for every action | the same on 64x64x3 frames without stack; heads start at 0 | all forms start alike |
+| network | three convolutions, 512 units, an output for every action | the same on 64x64x3 frames without stack; biases start at 0, kernels but for the head's as the control's | all forms start alike |
 | n | 1 | the control's, 5 | not among the changes that the ladder measures |
-| optimiser | RMSProp | the control's AdamW, clipping and schedule | as above |
+| optimiser | RMSProp | the control's AdamW, clipping and schedule, with Rainbow's epsilon of 1.5e-4 | as above |
 | rewards | clipped to plus and minus 1 | as they come | one scale for all agents; Huber's loss limits the gradient |
 | updates | one after every 4 steps | the same number, in groups after a rollout | one loop for all agents |
 | exploration, replay | epsilon to .1 in 1M frames, 1M frames | the control's | as above |

@@ -17,7 +17,6 @@ from agents.q_learning.agent import make_action_values
 from environments.factory import make_environment
 from experiments.config import load_config
 from experiments.restored_policy import restore_policy
-from networks.q_network import QNetwork
 from training.checkpoint_reader import CheckpointReader
 
 ENVIRONMENTS, STEPS, EVERY, SEED = 32, 240, 20, 5
@@ -58,7 +57,6 @@ def main(run: Path) -> None:
     method=lambda module, x: module.value(module.represent(x)),
     capture_intermediates=True,
   )
-  assert isinstance(values.network, QNetwork)
   layers = kept["intermediates"]
   before_relu = {**layers["representation"], "features": layers["features"]}
   for name, outputs in before_relu.items():

@@ -256,9 +256,12 @@ def test_heads_of_a_number_start_at_random_and_categorical_ones_at_0(form):
     np.testing.assert_allclose(q, 0.0, atol=1e-5)
     return
   assert np.median(np.ptp(q, axis=1)) > 0.01
-  kernel = np.asarray(params["params"]["value_head"]["dense"]["kernel"])
-  bound = len(kernel) ** -0.5  # Nature DQN's code: uniform within 1 / sqrt(fan-in)
-  assert 0.6 * bound < np.abs(kernel).max() <= bound
+  heads = [each for name, each in params["params"].items() if name.endswith("_head")]
+  assert len(heads) == (2 if settings["action_value"] == "reward_and_value" else 1)
+  for head in heads:
+    kernel = np.asarray(head["dense"]["kernel"])
+    bound = len(kernel) ** -0.5  # Nature DQN's code: uniform within 1 / sqrt(fan-in)
+    assert 0.6 * bound < np.abs(kernel).max() <= bound
 
 
 def test_every_form_learns_its_targets(form):

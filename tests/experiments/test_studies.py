@@ -121,6 +121,7 @@ class TestLadder:
       dataclasses.replace(control, sequences=dataclasses.replace(control.sequences, **own)) == top
     )
     assert top.sequences.batch_size > base.sequences.batch_size
+    assert base.optimizer.adam_epsilon == 1.5e-4  # Rainbow's
     if preset == "paper":
       assert top == control
     if preset != "smoke":

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from networks.config import ResNetConfig
-from networks.world_model import WorldModel, action_planes, scale_to_unit_interval
+from networks.world_model import WorldModel, scale_to_unit_interval
 
 
 def latents(seed=0, shape=(3, 2, 2, 5)):
@@ -38,25 +38,17 @@ def test_the_gradient_of_a_tie_goes_to_one_entry():
   np.testing.assert_allclose(gradient.ravel(), [-3 / 16, 0, 1 / 4, -1 / 16, 0], rtol=1e-6)
 
 
-def test_action_planes_are_one_hot_at_every_position():
-  like = jnp.zeros((2, 3, 4, 5))
-  planes = action_planes(jnp.asarray([1, 0]), num_actions=3, like=like)
-  assert planes.shape == (2, 3, 4, 3)
-  np.testing.assert_array_equal(planes[0, 2, 1], [0, 1, 0])
-  np.testing.assert_array_equal(planes[1], np.broadcast_to([1, 0, 0], (3, 4, 3)))
-
-
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_scaled_latent_keeps_its_dtype(dtype):
   assert scale_to_unit_interval(latents().astype(dtype)).dtype == dtype
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
-def test_following_every_action_follows_each(dtype, tolerance):
+def small_network(dtype="float32"):
+  """8 channels and 4 actions."""
   backbone = ResNetConfig(
     stem_channels=(8,), stem_kernels=(8,), stem_strides=(8,), blocks=1, compute_dtype=dtype
   )
-  network = WorldModel(
+  return WorldModel(
     backbone,
     dynamics_blocks=1,
     head_channels=2,
@@ -65,19 +57,37 @@ def test_following_every_action_follows_each(dtype, tolerance):
     num_value_atoms=1,
     num_reward_atoms=1,
   )
-  frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-  actions = jnp.zeros((3,), jnp.int32)
-  params = network.init(jax.random.key(0), frames, actions, method=WorldModel.action_value_parts)
+
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+ACTIONS = jnp.zeros((3,), jnp.int32)
+
+
+def initialised(network):
+  key = jax.random.key(0)
+  return network.init(key, FRAMES, ACTIONS, method=WorldModel.action_value_parts)
+
+
+def test_the_convolution_of_latent_and_action_starts_as_one_over_all_its_channels():
+  kernel = np.asarray(initialised(small_network())["params"]["dynamics"]["join"]["kernel"])
+  assert kernel.shape == (3, 3, 8 + 4, 8)
+  for part in (kernel[:, :, :8], kernel[:, :, 8:]):  # LeCun: variance 1 / fan-in, for both parts
+    np.testing.assert_allclose(part.std(), (3 * 3 * 12) ** -0.5, rtol=0.1)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_following_every_action_follows_each(dtype, tolerance):
+  network = small_network(dtype)
   # Biases start at 0, which would hide one that is counted twice.
-  params = jax.tree.map(lambda x: x + 0.1, params)
-  latent = network.apply(params, frames, method=WorldModel.represent)
+  params = jax.tree.map(lambda x: x + 0.1, initialised(network))
+  latent = network.apply(params, FRAMES, method=WorldModel.represent)
 
   every = network.apply(params, latent, None, method=WorldModel.follow)
 
   assert every.shape == (12, *latent.shape[1:])
   assert every.dtype == dtype
   for action in range(4):
-    one = network.apply(params, latent, actions + action, method=WorldModel.follow)
+    one = network.apply(params, latent, ACTIONS + action, method=WorldModel.follow)
     ours, expected = (np.asarray(x, np.float32) for x in (every[action::4], one))
     np.testing.assert_allclose(ours, expected, atol=tolerance)
   assert jnp.abs(every[0] - every[1]).max() > 0.1  # actions make a difference
