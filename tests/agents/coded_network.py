@@ -125,8 +125,8 @@ def _each(latent, action):
   """A latent and an action for each step: None stands for every action, in turn."""
   if action is not None:
     return latent, action
-  pairs = [(latent[i], action) for i in range(len(latent)) for action in range(NUM_ACTIONS)]
-  return jnp.stack([each for each, _ in pairs]), jnp.asarray([action for _, action in pairs])
+  actions = jnp.broadcast_to(jnp.arange(NUM_ACTIONS), (len(latent), NUM_ACTIONS))
+  return jnp.repeat(latent, NUM_ACTIONS, axis=0), actions.reshape(-1)
 
 
 def _logits(z):
