@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.test_util import check_grads
@@ -59,13 +61,13 @@ def small_network(dtype="float32"):
   )
 
 
-FRAMES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+FRAMES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
 ACTIONS = jnp.zeros((3,), jnp.int32)
 
 
 def initialised(network):
-  key = jax.random.key(0)
-  return network.init(key, FRAMES, ACTIONS, method=WorldModel.action_value_parts)
+  init = functools.partial(network.init, method=WorldModel.action_value_parts)
+  return jax.jit(init)(jax.random.key(0), FRAMES, ACTIONS)
 
 
 def test_the_convolution_of_latent_and_action_starts_as_one_over_all_its_channels():
@@ -80,14 +82,15 @@ def test_following_every_action_follows_each(dtype, tolerance):
   network = small_network(dtype)
   # Biases start at 0, which would hide one that is counted twice.
   params = jax.tree.map(lambda x: x + 0.1, initialised(network))
-  latent = network.apply(params, FRAMES, method=WorldModel.represent)
+  latent = jax.jit(functools.partial(network.apply, method=WorldModel.represent))(params, FRAMES)
+  follow = jax.jit(functools.partial(network.apply, method=WorldModel.follow))
 
-  every = network.apply(params, latent, None, method=WorldModel.follow)
+  every = follow(params, latent, None)
 
   assert every.shape == (12, *latent.shape[1:])
   assert every.dtype == dtype
   for action in range(4):
-    one = network.apply(params, latent, ACTIONS + action, method=WorldModel.follow)
+    one = follow(params, latent, ACTIONS + action)
     ours, expected = (np.asarray(x, np.float32) for x in (every[action::4], one))
     np.testing.assert_allclose(ours, expected, atol=tolerance)
   assert jnp.abs(every[0] - every[1]).max() > 0.1  # actions make a difference
