@@ -70,9 +70,14 @@ def restored(directory, config):
   return restore_policy(config, reader, step=None, batch_sizes=[1])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(run):
+  """Nothing changes it: a decoder is trained on another one's latents."""
   return Imagination(CONFIG, restored(run, CONFIG), run="run", horizon=K)
+
+
+def unrolled(network, params, windows):
+  return jax.jit(functools.partial(decoding.unrolled_latents, network))(params, windows)
 
 
 def test_windows_are_those_of_a_slow_loop(trajectory):
@@ -102,15 +107,15 @@ def test_whole_starts_stay_in_their_episode(trajectory):
 
 def test_latents_are_unrolled_step_by_step(model, trajectory):
   windows = cut_windows(trajectory, all_starts(trajectory, K)[:5], K)
-  latents = decoding.unrolled_latents(model.network, model.params, windows)
+  latents = unrolled(model.network, model.params, windows)
+  represent = jax.jit(functools.partial(model.network.apply, method=WorldModel.represent))
+  follow = jax.jit(functools.partial(model.network.apply, method=WorldModel.follow))
   for r in range(5):
-    latent = model.network.apply(
-      model.params, windows.frames[0, r : r + 1], method=WorldModel.represent
-    )
+    latent = represent(model.params, windows.frames[0, r : r + 1])
     np.testing.assert_allclose(latents[0, r], latent[0], atol=1e-5)
     for k in range(K):
       action = windows.action[k, r : r + 1]
-      latent = model.network.apply(model.params, latent, action, method=WorldModel.step).latent
+      latent = follow(model.params, latent, action)
       np.testing.assert_allclose(latents[k + 1, r], latent[0], atol=1e-4)
 
 
@@ -128,7 +133,7 @@ def test_no_gradient_reaches_the_model(model, trajectory):
 
 def test_the_loss_is_the_mean_error_inside_the_episode(model, trajectory):
   windows = cut_windows(trajectory, all_starts(trajectory, K)[:9], K)
-  latents = decoding.unrolled_latents(model.network, model.params, windows)
+  latents = unrolled(model.network, model.params, windows)
   decoder = decoding.new_decoder(
     model.network.backbone, latents, KEY, frame_shape=model.frame_shape
   )
@@ -152,9 +157,7 @@ def test_the_loss_is_the_mean_error_inside_the_episode(model, trajectory):
 def test_a_decoder_is_shown_latents_on_the_scale_on_which_they_vary(model, trajectory):
   latents = model.latents(trajectory)
   windows = cut_windows(trajectory, all_starts(trajectory, K), K)
-  expected = jax.jit(functools.partial(decoding.unrolled_latents, model.network))(
-    model.params, windows
-  )
+  expected = unrolled(model.network, model.params, windows)
   np.testing.assert_allclose(latents, expected, atol=1e-5)
   decoder = decoding.new_decoder(model.network.backbone, latents, KEY, frame_shape=(32, 32, 3))
   scaled = (latents - np.asarray(decoder.mean)[:, None]) / np.asarray(decoder.deviation)[:, None]
@@ -203,8 +206,9 @@ def test_rollouts_say_what_came_and_what_nothing_imagined_would_cost(decoding_ru
   np.testing.assert_allclose(rollouts.error["imagined"][0], rollouts.error["seen"][0], rtol=1e-4)
   assert not np.allclose(rollouts.error["imagined"][1:], rollouts.error["seen"][1:], rtol=1e-2)
   network = make_world_model(config.agent.backbone, config.agent.model, num_actions=3)
-  latents = decoding.unrolled_latents(network, model.params, cut_windows(trajectory, starts, K))
-  transition = network.apply(model.params, latents[0], rollouts.action[0], method=WorldModel.step)
+  latents = unrolled(network, model.params, cut_windows(trajectory, starts, K))
+  step = jax.jit(functools.partial(network.apply, method=WorldModel.step))
+  transition = step(model.params, latents[0], rollouts.action[0])
   expected = logits_to_scalar(transition.reward_logits, config.agent.model.reward_support)
   np.testing.assert_allclose(rollouts.predicted_reward[0], expected, rtol=1e-3, atol=1e-4)
 
