@@ -52,7 +52,7 @@ class UsualDQN:
     target_steps: environment steps between copies to the target network.
     batch_size: samples in an update.
     adam_epsilon: Rainbow's (Hessel et al. 2018, table 1). With 1e-8 most units of the dense
-      layer answered to no frame of coinrun, with heads that start at 0 besides all of them
+      layer answered to no frame of coinrun, with heads that start at 0 besides nearly all
       (`results/dqn_ladder_coinrun`). Our reading: errors are nearly 0 until first rewards
       come, and 1e-8 makes steps of those as large as of any gradient.
   """

@@ -60,21 +60,6 @@ def quick_compilation(request):
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-# The system gives a process 65,530 mappings of memory (vm.max_map_count). Every compiled
-# function takes six or more for as long as JAX keeps it, and without one XLA aborts.
-MOST_MAPPINGS = 20_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_mappings():
-  """Lets go of what earlier modules compiled, once it is much."""
-  yield
-  with open("/proc/self/maps", "rb") as file:
-    mappings = sum(1 for _ in file)
-  if mappings > MOST_MAPPINGS:
-    jax.clear_caches()
-
-
 def pytest_unconfigure(config):
   """Removes the cache, in the process that made it."""
   if not hasattr(config, "workerinput"):

@@ -113,7 +113,7 @@ class TestLadder:
     top, base = agents["q_learning"].agent, agents["dqn"].agent
     control = make_preset(preset, "q_learning").agent
     own = {"samples_per_insert": top.sequences.samples_per_insert}
-    if preset == "laptop":  # its batches are as small as a usual DQN's, its exploration long
+    if preset == "laptop":  # its batches are as small as a usual DQN's, its exploration shorter
       own["batch_size"] = 128
       exploration = dataclasses.replace(control.exploration, decay_steps=25_600)
       control = dataclasses.replace(control, exploration=exploration)
