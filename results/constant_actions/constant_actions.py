@@ -8,39 +8,39 @@ has ended four episodes. One JSON object per policy and level distribution on st
 
 import json
 import sys
+from typing import Any
 
+import jax
 import numpy as np
 
+from agents.interface import ActorOutput
 from environments.action_names import action_names
 from environments.factory import make_environment
 from environments.levels import parse_levels
+from training.evaluation import play_and_summarise
 
 ENVIRONMENTS, QUOTA, SEED = 64, 4, 11
 EPSILON = 0.05  # as the final one of the control
 LEVELS = ("easy-200", "easy-all")
 
 
-def play(game: str, levels: str, action: int, *, epsilon: float):
-  """Returns the quota's returns and lengths, `[ENVIRONMENTS, QUOTA]` each, and the time limit."""
+def play(game: str, levels: str, action: int, *, epsilon: float) -> dict[str, Any]:
+  """Returns what an evaluation says of the quota's episodes."""
   environment = make_environment(
     game, levels=parse_levels(levels), num_environments=ENVIRONMENTS, seed=SEED
   )
   generator = np.random.default_rng(SEED)
-  environment.observe()  # every environment's first episode opens here
-  returns, lengths = np.zeros((2, ENVIRONMENTS, QUOTA))
-  ended = np.zeros(ENVIRONMENTS, int)
-  while np.any(ended < QUOTA):
+
+  def act(params, observation, key):
+    del params, observation, key
     explore = generator.random(ENVIRONMENTS) < epsilon
     others = generator.integers(environment.spec.num_actions, size=ENVIRONMENTS)
-    environment.act(np.where(explore, others, action).astype(np.int32))
-    step = environment.observe()
-    (counted,) = np.nonzero(ended < QUOTA)
-    returns[counted, ended[counted]] += step.reward[counted]
-    lengths[counted, ended[counted]] += 1
-    ended += step.first
-  limit = environment.spec.time_limit
+    return ActorOutput(np.where(explore, others, action).astype(np.int32), {})
+
+  key = jax.random.key(SEED)
+  _, summary = play_and_summarise(environment, act, None, episodes_per_environment=QUOTA, key=key)
   environment.close()
-  return returns, lengths, limit
+  return summary
 
 
 def main(games: list[str]) -> None:
@@ -50,20 +50,8 @@ def main(games: list[str]) -> None:
     policies.append(("random", 0, 1.0))
     for levels in LEVELS:
       for name, action, epsilon in policies:
-        returns, lengths, limit = play(game, levels, action, epsilon=epsilon)
-        row = {
-          "game": game,
-          "levels": levels,
-          "policy": name,
-          "epsilon": epsilon,
-          "episodes": returns.size,
-          "episode_return": returns.mean(),
-          "standard_error": returns.std(ddof=1) / np.sqrt(returns.size),
-          "episode_length": lengths.mean(),
-          "time_outs": int(np.sum(lengths >= limit)),
-          "seed": SEED,
-        }
-        print(json.dumps(row), flush=True)
+        row = {"game": game, "levels": levels, "policy": name, "epsilon": epsilon, "seed": SEED}
+        print(json.dumps(row | play(game, levels, action, epsilon=epsilon)), flush=True)
 
 
 if __name__ == "__main__":

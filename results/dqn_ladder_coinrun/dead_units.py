@@ -16,7 +16,9 @@ import numpy as np
 from agents.q_learning.agent import make_action_values
 from environments.factory import make_environment
 from experiments.config import load_config
+from experiments.imagination import collect
 from experiments.restored_policy import restore_policy
+from training.actor import CompiledAct
 from training.checkpoint_reader import CheckpointReader
 
 ENVIRONMENTS, STEPS, EVERY, SEED = 32, 240, 20, 5
@@ -30,16 +32,12 @@ def play(config, restored) -> np.ndarray:
     num_environments=ENVIRONMENTS,
     seed=SEED,
   )
-  act = jax.jit(restored.agent.act)
-  key, frames = jax.random.key(SEED), []
-  for step in range(STEPS):
-    key, action_key = jax.random.split(key)
-    observation = environment.observe().observation
-    if step % EVERY == EVERY // 2:
-      frames.append(np.array(observation))
-    environment.act(np.asarray(act(restored.policy_params, observation, action_key).action))
+  act = CompiledAct(restored.agent.act, restored.mesh)
+  key = jax.random.key(SEED)
+  trajectory = collect(environment, act, restored.policy_params, steps=STEPS, key=key)
   environment.close()
-  return np.concatenate(frames)
+  frames = trajectory.observation[EVERY // 2 :: EVERY]
+  return frames.reshape((-1, *frames.shape[2:]))
 
 
 def main(run: Path) -> None:
