@@ -20,7 +20,7 @@ from experiments.errors import UsageError
 from experiments.options import OptionParser, guarded, override_fields, parse_own, print_help
 from experiments.plan import show_plan
 from experiments.registry import AGENTS
-from experiments.run_task import check_config
+from experiments.run_config import check_config
 from experiments.studies.record import save_record
 from experiments.studies.registry import DEFAULT, STUDIES, make_named_study
 from experiments.studies.study import Study, check_contrasts, select
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     raise UsageError(str(error)) from None
   processes = count_processes(options.processes, study, len(runs))
   for run in runs:
-    check_config(run, directory / run.name)
+    check_config(run.config, directory / run.name)
   if options.plan:
     show_plan(study, runs, directory=directory, processes=processes, console=Console())
     return 0

@@ -18,8 +18,10 @@ from experiments.errors import EXIT_FAILED, UsageError
 from experiments.live_report import LiveReport
 from experiments.processes import ELSEWHERE, FAILED, FINISHED, RUNNING, ProcessPool, Stopping
 from experiments.progress import Progress, ProgressReader, make_display
+from experiments.run_config import check_config, claim_config
+from experiments.run_directory import locked
 from experiments.run_list import write_run_list
-from experiments.run_task import check_config, make_task
+from experiments.run_task import make_task
 from experiments.stop_requests import StopSignals, exit_code_of
 from experiments.studies.study import RunSpec
 
@@ -125,9 +127,11 @@ class _Comparison:
 def claimed(runs: Sequence[RunSpec], directory: Path):
   """Holds a study's directory for this process alone, and lists its runs there.
 
+  Runs that are there with fewer environment steps are extended.
+
   Raises:
-    UsageError: it cannot be made, another process is at it, or a run directory holds a run
-      of another configuration.
+    UsageError: it cannot be made, another process is at it or at a run that is to be extended,
+      or a run directory holds a run of another configuration.
   """
   try:
     directory.mkdir(parents=True, exist_ok=True)
@@ -139,8 +143,10 @@ def claimed(runs: Sequence[RunSpec], directory: Path):
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise UsageError(f"another comparison or sweep is running in {directory}") from None
-    for run in runs:
-      check_config(run, directory / run.name)
+    extended = [run for run in runs if check_config(run.config, directory / run.name) is not None]
+    for run in extended:
+      with locked(directory / run.name):
+        claim_config(run.config, directory / run.name)
     try:
       write_run_list(runs, directory)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A run's directory: held by one process, of one configuration, with a record of its starts."""
+"""A run's directory: held by one process, with a record of its starts."""
 
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -17,10 +17,8 @@ from typing import Any
 import jax
 
 from experiments import machine
-from experiments.config import ExperimentConfig, differences, load_config, save_config
 from experiments.errors import UsageError
 from training.json_file import write_json
-from training.whole_file import whole_file
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mctx", "numpy", "procgen-mirror")
 
@@ -45,25 +43,6 @@ def locked(directory: Path) -> Iterator[None]:
           raise UsageError(f"another process is running in {directory}") from None
         time.sleep(LOCK_SECONDS)
     yield
-
-
-def claim_directory(config: ExperimentConfig, directory: Path) -> None:
-  """Writes config.yaml, or checks that the one that is there is the same.
-
-  Raises:
-    UsageError: it differs; names the first fields.
-  """
-  path = directory / "config.yaml"
-  if not path.exists():
-    with whole_file(path) as part:
-      save_config(config, part)
-    return
-  different = differences(load_config(path), config)
-  if different:
-    raise UsageError(
-      f"{directory} holds a run of another configuration (there, asked for): "
-      f"{'; '.join(different[:5])}. Choose another --out, or the same fields."
-    )
 
 
 def record_run(directory: Path, command: Sequence[str]) -> None:

@@ -4,29 +4,11 @@ import fcntl
 from pathlib import Path
 import sys
 
-from experiments.config import differences, load_config, save_config
 from experiments.engines.interface import Task
-from experiments.errors import UsageError
+from experiments.run_config import config_path, write_config
 from experiments.studies.study import RunSpec
-from training.whole_file import whole_file
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]  # `python -m experiments.train` works there
-
-
-def check_config(run: RunSpec, directory: Path) -> None:
-  """Checks that `directory` holds this run or none.
-
-  Raises:
-    UsageError: it holds a run of another configuration; names the first fields.
-  """
-  path = directory / "config.yaml"
-  if path.exists():
-    different = differences(load_config(path), run.config)
-    if different:
-      raise UsageError(
-        f"{directory} holds a run of another configuration (there, asked for): "
-        f"{'; '.join(different[:5])}. Choose another --out, or the same fields."
-      )
 
 
 def make_task(run: RunSpec, directory: Path, *, cache: Path) -> Task:
@@ -38,13 +20,12 @@ def make_task(run: RunSpec, directory: Path, *, cache: Path) -> Task:
     cache: of compiled functions, shared by the runs of a comparison.
   """
   own = directory.absolute()
-  config = own / "config.yaml"
+  config = config_path(own)
 
   def prepare() -> None:
     own.mkdir(parents=True, exist_ok=True)
     if not config.exists():
-      with whole_file(config) as part:
-        save_config(run.config, part)
+      write_config(run.config, own)
 
   command = (sys.executable, "-m", "experiments.train", "--config", str(config), "--out", str(own))
   return Task(

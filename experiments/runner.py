@@ -15,7 +15,8 @@ from environments.levels import full_distribution
 from experiments.config import ExperimentConfig
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.registry import make_agent
-from experiments.run_directory import claim_directory, locked, record_run
+from experiments.run_config import claim_config, read_earlier_result
+from experiments.run_directory import locked, record_run
 from experiments.run_memory import Room, check_memory, measure_room, with_train_state
 from experiments.run_plan import RunPlan, plan_run, spec_of, to_mapping
 from experiments.run_plan_text import count_lines, memory_lines
@@ -53,7 +54,7 @@ def run(
   """Trains in `directory`, from the start or from its latest checkpoint.
 
   Args:
-    config: of the run; a directory that holds another one is refused.
+    config: of the run; a directory that holds another one is refused, a shorter one extended.
     directory: is made if needed; of several processes all have to see the same.
     command: recorded in run.json.
     processes: this one among those of the run; all call this.
@@ -77,10 +78,10 @@ def run(
   with locked(own):
     processes.wait("opened")
     if processes.is_first:
-      claim_directory(config, directory)
+      claim_config(config, directory)
     processes.wait("claimed")
     if not processes.is_first:
-      claim_directory(config, directory)  # compares its configuration with the first one's
+      claim_config(config, directory)  # compares its configuration with the first one's
     if processes.any((directory / "result.json").exists()):
       if processes.is_first:
         print(f"{directory} is finished; nothing to do")
@@ -155,6 +156,9 @@ def _train(
   )
   if checkpoints.steps() or processes.any(metrics.had_checkpoint()):
     loop.restore()  # also where none of them is left: it says so, and nothing is begun anew
+    steps = loop.counters.environment_steps
+    if processes.is_first and (earlier := read_earlier_result(directory, steps)):
+      loop.take_up(earlier)
   else:
     checkpoints.drop_after(0)
     metrics.restore_state({"metrics": 0, "episodes": 0})

@@ -28,7 +28,8 @@ from experiments.engines.slurm_array import (
 from experiments.errors import UsageError, unknown
 from experiments.options import OptionParser, guarded, parse_own, print_help
 from experiments.plan import show_plan
-from experiments.run_task import check_config, make_task
+from experiments.run_config import check_config
+from experiments.run_task import make_task
 from experiments.studies.fields import parse_axis, vary
 from experiments.studies.filters import SUBSETS, filter_runs, parse_conditions, subset_conditions
 from experiments.studies.record import save_record
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
   directory = options.out or Path("runs") / f"{what}_{options.preset}"
   processes = _count_processes(options, study, len(runs))
   for run in runs:
-    check_config(run, directory / run.name)
+    check_config(run.config, directory / run.name)
   if options.plan:
     show_plan(study, runs, directory=directory, processes=processes, console=Console())
     if options.engine == "slurm":

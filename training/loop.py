@@ -165,6 +165,19 @@ class Loop:
     self._last_checkpoint = step
     self._checkpoints.drop_after(step)
 
+  def take_up(self, result: Mapping[str, Any]) -> None:
+    """Keeps the evaluations with which a run had ended where this one continues.
+
+    Args:
+      result: what its `run` returned; it had saved its last checkpoint before evaluating.
+    """
+    seconds = self.counters.seconds = max(self.counters.seconds, result["seconds"])
+    self._metrics.put_back(
+      result["evaluations"],
+      environment_steps=self.counters.environment_steps,
+      seconds=seconds,
+    )
+
   def _stored_sources(self) -> Iterable[tuple[Phase, Source, SnapshotStore | None]]:
     return zip(self._agent.phases, self._sources, self._snapshots, strict=True)
 

@@ -139,6 +139,18 @@ class MetricsWriter:
     }
     self._events.write(numbers, step=environment_steps)
 
+  def put_back(
+    self, rows: Iterable[Mapping[str, Any]], *, environment_steps: int, seconds: float
+  ) -> None:
+    """Writes evaluations that a checkpoint of the same step is older than, if they are missing.
+
+    TensorBoard has them: what was written at a checkpoint's step stays there.
+    """
+    lines = (self._directory / "metrics.jsonl").read_text().splitlines()
+    head = {"kind": "evaluation", "environment_steps": environment_steps}
+    if not any(head.items() <= json.loads(line).items() for line in lines):
+      self._metrics.write([head | {"seconds": round(seconds, 3)} | dict(row) for row in rows])
+
   def write_episodes(self, episodes: list[Episode], *, environment_steps: int) -> None:
     """Records finished training episodes."""
     head = {"environment_steps": environment_steps}

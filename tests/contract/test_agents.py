@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from agents.config import OptimizerConfig
+from agents.interface import WHOLE
 from agents.model import ModelConfig
 from agents.muzero.config import GumbelSearchConfig
 from agents.q_learning.config import ExplorationConfig, QNetworkConfig
@@ -243,6 +245,29 @@ def test_an_update_on_two_devices_equals_one_on_one(case, updates):
   for _, (after, metrics), (other, other_metrics) in updates:
     assert_close(params(other), params(after))
     assert_close(other_metrics, metrics)
+
+
+def test_only_scheduled_learning_rates_depend_on_the_length(case, finished):
+  """So that a run without them can be extended (`experiments/run_config.py`)."""
+
+  def programs(total, schedule):
+    optimizers = {
+      field.name: dataclasses.replace(value, schedule=schedule)
+      for field in dataclasses.fields(case.config.agent)
+      if isinstance(value := getattr(case.config.agent, field.name), OptimizerConfig)
+    }
+    config = dataclasses.replace(case.config.agent, **optimizers)
+    agent = make_agent(config, case.spec, total_environment_steps=total)
+    traced = [
+      jax.make_jaxpr(lambda *args, update=phase.update: update(*args, WHOLE))(*batch, KEY)
+      for phase, batch in zip(agent.phases, finished.batches.values(), strict=True)
+    ]
+    return [re.sub(r"0x[0-9a-f]+", "", str(each)) for each in traced]
+
+  lengths = 1_000_000, 2_000_000
+  assert programs(lengths[0], "constant") == programs(lengths[1], "constant")
+  for shorter, longer in zip(*(programs(total, "cosine") for total in lengths), strict=True):
+    assert shorter != longer
 
 
 def test_on_arrival_statistics_are_over_all_devices(case, finished):

@@ -273,6 +273,33 @@ class TestComparison:
     assert [starts_of(tmp_path / "c", run) for run in runs] == [1, 1, 1]
     assert "was finished already" in capsys.readouterr().out
 
+  def test_finished_runs_are_extended_to_more_environment_steps(self, tmp_path, capsys):
+    runs = runs_of_seeds(0, 4)
+    assert compare_locally(runs, tmp_path, processes=1) == 0
+    total = runs[0].config.training.total_environment_steps
+    longer = [
+      dataclasses.replace(
+        run,
+        config=dataclasses.replace(
+          run.config,
+          training=dataclasses.replace(run.config.training, total_environment_steps=total * 2),
+        ),
+      )
+      for run in runs
+    ]
+    with (tmp_path / runs[0].name / "run.lock").open("w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      with pytest.raises(UsageError, match="another process is running in"):
+        compare_locally(longer, tmp_path, processes=1)
+    capsys.readouterr()
+    assert compare_locally(longer, tmp_path, processes=1) == 0
+    assert [starts_of(tmp_path, run) for run in runs] == [2, 2]
+    assert load_config(tmp_path / runs[1].name / "config.yaml") == longer[1].config
+    assert f"from {total:,} to {2 * total:,} environment steps" in capsys.readouterr().out
+    assert len(list((tmp_path / runs[0].name).glob("result*.json"))) == 2
+    with pytest.raises(UsageError, match="more environment steps extend a run"):
+      compare_locally(runs, tmp_path, processes=1)
+
   def test_a_killed_run_is_started_again(self, tmp_path, capsys):
     runs = runs_of_seeds(0, 1)
     assert compare_locally(runs, tmp_path, processes=1) == 0

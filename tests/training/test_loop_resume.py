@@ -14,11 +14,11 @@ import sys
 
 import numpy as np
 import pytest
-from same_run import assert_same_run, read_rows
+from same_run import assert_same_run, read_arrays, read_rows
 
 from environments.catch import CatchEnvironment
 from environments.config import EnvironmentConfig
-from experiments.config import save_config
+from experiments.config import load_config, save_config
 from experiments.options import guarded
 from experiments.presets import make_preset
 from experiments.train import main
@@ -347,6 +347,81 @@ def test_a_directory_of_another_configuration_is_refused(catch_reference, capfd)
   after = sorted((path, path.stat().st_mtime_ns) for path in catch_reference.rglob("*.*"))
   changed = {path.name for path, _ in set(before) ^ set(after)}
   assert changed <= {"run.lock"}
+
+
+def with_total(config, total: int, **optimizer):
+  """Returns the configuration with another length, and other fields of the optimiser."""
+  changed = dataclasses.replace(config.agent.optimizer, **optimizer)
+  return dataclasses.replace(
+    config,
+    agent=dataclasses.replace(config.agent, optimizer=changed),
+    training=dataclasses.replace(config.training, total_environment_steps=total),
+  )
+
+
+def test_a_finished_run_is_extended_as_if_it_had_been_planned_so(catch_reference, tmp_path, capfd):
+  directory = tmp_path / "extended"
+  assert run_here(with_total(tiny("catch"), 7 * TURN - 5), directory) == 0
+  first = (directory / "result.json").read_bytes()
+  ended = read_rows(directory)
+  capfd.readouterr()
+  assert run_here(tiny("catch"), directory) == 0
+  extended = f"{directory} is extended from {7 * TURN - 5} to {12 * TURN:,} environment steps"
+  assert extended in capfd.readouterr().out
+  assert (directory / f"result_{7 * TURN}.json").read_bytes() == first
+  for item in ("train_state", "host"):
+    found, expected = read_arrays(directory, item), read_arrays(catch_reference, item)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+      assert found[name].tobytes() == value.tobytes(), f"{item}{name} differs"
+  # All rows are there, and besides those of the evaluation with which it first ended.
+  rows = read_rows(directory)
+  assert rows[: len(ended)] == ended
+  between = [row for row in rows if row["environment_steps"] == 7 * TURN and "split" in row]
+  assert between == ended[-2:]
+  assert [row for row in rows if row not in between] == read_rows(catch_reference)
+  episodes = [(each / "episodes.jsonl").read_bytes() for each in (directory, catch_reference)]
+  assert episodes[0] == episodes[1]
+  assert load_config(directory / "config.yaml") == tiny("catch")
+  assert run_here(tiny("catch"), directory) == 0
+  assert "is finished; nothing to do" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("there", "asked", "message"),
+  [
+    (
+      with_total(tiny("catch"), 4 * TURN, schedule="cosine"),
+      with_total(tiny("catch"), 8 * TURN, schedule="cosine"),
+      "a constant learning rate, and agent.optimizer.schedule is 'cosine'",
+    ),
+    (
+      with_total(tiny("catch"), 8 * TURN),
+      with_total(tiny("catch"), 4 * TURN),
+      "more environment steps extend",
+    ),
+    (
+      with_total(tiny("catch"), 4 * TURN),
+      with_total(tiny("catch"), 8 * TURN, learning_rate=1e-3),
+      "agent.optimizer.learning_rate: 0.0005, 0.001",
+    ),
+  ],
+)
+def test_a_run_that_cannot_become_a_longer_one_stays_as_it_is(
+  tmp_path, capfd, there, asked, message
+):
+  directory = tmp_path / "run"
+  directory.mkdir()
+  save_config(there, directory / "config.yaml")
+  (directory / "result.json").write_text("{}")
+  before = (directory / "config.yaml").read_bytes()
+  assert run_here(asked, directory) == 2
+  error = one_line(capfd)
+  assert message in error
+  lengths = f"{there.training.total_environment_steps}, {asked.training.total_environment_steps}"
+  assert f"training.total_environment_steps: {lengths}" in error
+  assert (directory / "config.yaml").read_bytes() == before
+  assert (directory / "result.json").read_text() == "{}"
 
 
 def test_two_processes_do_not_share_a_directory(catch_reference, capfd):
