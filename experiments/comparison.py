@@ -19,8 +19,8 @@ from experiments.live_report import LiveReport
 from experiments.processes import ELSEWHERE, FAILED, FINISHED, RUNNING, ProcessPool, Stopping
 from experiments.progress import Progress, ProgressReader, make_display
 from experiments.run_config import check_config, claim_config
-from experiments.run_directory import locked
 from experiments.run_list import write_run_list
+from experiments.run_lock import locked
 from experiments.run_task import make_task
 from experiments.stop_requests import StopSignals, exit_code_of
 from experiments.studies.study import RunSpec
@@ -44,6 +44,7 @@ def compare(runs: Sequence[RunSpec], directory: Path, *, engine: Engine) -> int:
   """
   with contextlib.ExitStack() as stack:
     stack.enter_context(claimed(runs, directory))
+    extend(runs, directory)
     cache = directory / "compilation_cache"
     tasks = [make_task(run, directory / run.name, cache=cache) for run in runs]
     pool = ProcessPool(tasks, engine=stack.enter_context(engine))
@@ -127,11 +128,9 @@ class _Comparison:
 def claimed(runs: Sequence[RunSpec], directory: Path):
   """Holds a study's directory for this process alone, and lists its runs there.
 
-  Runs that are there with fewer environment steps are extended.
-
   Raises:
-    UsageError: it cannot be made, another process is at it or at a run that is to be extended,
-      or a run directory holds a run of another configuration.
+    UsageError: it cannot be made, another process is at it, or a run directory holds a run
+      of another configuration.
   """
   try:
     directory.mkdir(parents=True, exist_ok=True)
@@ -143,12 +142,24 @@ def claimed(runs: Sequence[RunSpec], directory: Path):
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise UsageError(f"another comparison or sweep is running in {directory}") from None
-    extended = [run for run in runs if check_config(run.config, directory / run.name) is not None]
-    for run in extended:
-      with locked(directory / run.name):
-        claim_config(run.config, directory / run.name)
+    for run in runs:
+      check_config(run.config, directory / run.name)
     try:
       write_run_list(runs, directory)
     except OSError as error:
       raise UsageError(f"--out {directory}: {error}") from None
     yield
+
+
+def extend(runs: Sequence[RunSpec], directory: Path) -> None:
+  """Extends the runs that are there with fewer environment steps: all of them or none.
+
+  Raises:
+    UsageError: another process is at one of them, or one is of another configuration.
+  """
+  extended = [run for run in runs if check_config(run.config, directory / run.name) is not None]
+  with contextlib.ExitStack() as held:
+    for run in extended:
+      held.enter_context(locked(directory / run.name))
+    for run in extended:
+      claim_config(run.config, directory / run.name)

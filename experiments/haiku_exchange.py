@@ -25,7 +25,7 @@ from experiments.errors import UsageError
 from experiments.haiku_file import read_haiku_file, write_haiku_file
 from experiments.haiku_parameters import parameter_names
 from experiments.registry import agent_name, make_agent
-from experiments.run_directory import claim_directory
+from experiments.run_config import claim_config
 from experiments.run_plan import spec_of
 from networks.haiku_bridge import COLLECTION, ParameterMismatchError, to_flax, to_haiku
 from networks.haiku_names import LAYER_NORM_EPSILON, Names
@@ -119,7 +119,7 @@ def import_run(
   with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=parent) as temporary:
     made = Path(temporary) / "run"
     made.mkdir()
-    claim_directory(config, made)
+    claim_config(config, made)
     _save_start(config, made, variables)
     write_json(made / "imported.json", {"file": str(path.absolute()), "header": header})
     os.replace(made, directory)

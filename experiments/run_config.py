@@ -14,7 +14,8 @@ from experiments.config import (
   to_mapping,
 )
 from experiments.errors import UsageError
-from training.json_file import read_json
+from experiments.status_file import STATUS_FILE
+from training.json_file import read_json, write_json
 from training.whole_file import whole_file
 
 TOTAL = "training.total_environment_steps"
@@ -83,6 +84,7 @@ def claim_config(config: ExperimentConfig, directory: Path) -> None:
       f"{directory} is extended from {steps:,} to "
       f"{config.training.total_environment_steps:,} environment steps"
     )
+    _say_that_it_goes_on(config, directory)
     path = directory / "result.json"
     if path.exists():  # the rollout that reached the steps may have gone past them
       ended = read_json(path).get("environment_steps", steps)
@@ -91,13 +93,26 @@ def claim_config(config: ExperimentConfig, directory: Path) -> None:
 
 
 def read_earlier_result(directory: Path, environment_steps: int) -> dict[str, Any]:
-  """Reads the result with which the run ended before it was extended; {} if there is none.
+  """Reads the result with which the run ended before it was extended; {} if none can be read.
 
   Args:
     directory: of the run.
     environment_steps: of the last checkpoint that was made before.
   """
-  return read_json(_earlier_result_path(directory, environment_steps))
+  result = read_json(_earlier_result_path(directory, environment_steps))
+  return result if {"seconds", "evaluations"} <= result.keys() else {}
+
+
+def _say_that_it_goes_on(config: ExperimentConfig, directory: Path) -> None:
+  """Status.json no longer says that the run has ended, but where it will."""
+  path = directory / STATUS_FILE
+  if status := read_json(path):
+    changed = {
+      "state": "interrupted",
+      "total_environment_steps": config.training.total_environment_steps,
+      "seconds_left": None,
+    }
+    write_json(path, status | changed)
 
 
 def _earlier_result_path(directory: Path, environment_steps: int) -> Path:

@@ -1,9 +1,7 @@
-"""A run's directory: held by one process, with a record of its starts."""
+"""The record of a run's starts in its directory: code, command, versions, machine."""
 
-from collections.abc import Iterator, Sequence
-import contextlib
+from collections.abc import Sequence
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -11,38 +9,14 @@ from pathlib import Path
 import platform
 import subprocess
 import sys
-import time
 from typing import Any
 
 import jax
 
 from experiments import machine
-from experiments.errors import UsageError
 from training.json_file import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mctx", "numpy", "procgen-mirror")
-
-LOCK_ATTEMPTS = 5
-LOCK_SECONDS = 0.1  # between them
-
-
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-  """Holds the run directory for this process alone.
-
-  Raises:
-    UsageError: another process holds it, for longer than it takes to ask whether it is held.
-  """
-  with (directory / "run.lock").open("w") as lock:
-    for attempt in range(LOCK_ATTEMPTS):
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        break
-      except BlockingIOError:
-        if attempt == LOCK_ATTEMPTS - 1:
-          raise UsageError(f"another process is running in {directory}") from None
-        time.sleep(LOCK_SECONDS)
-    yield
 
 
 def record_run(directory: Path, command: Sequence[str]) -> None:

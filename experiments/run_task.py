@@ -1,11 +1,11 @@
 """One run as a task of an engine: its command, its files, how it stands."""
 
-import fcntl
 from pathlib import Path
 import sys
 
 from experiments.engines.interface import Task
 from experiments.run_config import config_path, write_config
+from experiments.run_lock import is_locked
 from experiments.studies.study import RunSpec
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]  # `python -m experiments.train` works there
@@ -45,19 +45,3 @@ def _last_checkpoint(directory: Path) -> int:
   """Returns the environment steps of a run's latest checkpoint, 0 if it has none."""
   steps = [int(path.stem) for path in directory.glob("manifests/*.json") if path.stem.isdigit()]
   return max(steps, default=0)
-
-
-def is_locked(path: Path) -> bool:
-  """Whether a process holds the lock, on any machine that shares the disk.
-
-  Asks for a shared lock: those who ask at the same time do not take one another for a run, and
-  NFS gives a file that is open for reading no other.
-  """
-  try:
-    with path.open("rb") as lock:
-      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-  except FileNotFoundError:
-    return False
-  except BlockingIOError:
-    return True
-  return False

@@ -15,8 +15,9 @@ from environments.levels import full_distribution
 from experiments.config import ExperimentConfig
 from experiments.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UsageError
 from experiments.registry import make_agent
-from experiments.run_config import claim_config, read_earlier_result
-from experiments.run_directory import locked, record_run
+from experiments.run_config import check_config, claim_config, read_earlier_result
+from experiments.run_directory import record_run
+from experiments.run_lock import locked
 from experiments.run_memory import Room, check_memory, measure_room, with_train_state
 from experiments.run_plan import RunPlan, plan_run, spec_of, to_mapping
 from experiments.run_plan_text import count_lines, memory_lines
@@ -80,8 +81,8 @@ def run(
     if processes.is_first:
       claim_config(config, directory)
     processes.wait("claimed")
-    if not processes.is_first:
-      claim_config(config, directory)  # compares its configuration with the first one's
+    if not processes.is_first and check_config(config, directory) is not None:
+      raise UsageError(f"{directory} does not show yet that the first process has extended the run")
     if processes.any((directory / "result.json").exists()):
       if processes.is_first:
         print(f"{directory} is finished; nothing to do")
@@ -157,7 +158,8 @@ def _train(
   if checkpoints.steps() or processes.any(metrics.had_checkpoint()):
     loop.restore()  # also where none of them is left: it says so, and nothing is begun anew
     steps = loop.counters.environment_steps
-    if processes.is_first and (earlier := read_earlier_result(directory, steps)):
+    goes_on = steps < config.training.total_environment_steps  # else it evaluates here anyway
+    if processes.is_first and goes_on and (earlier := read_earlier_result(directory, steps)):
       loop.take_up(earlier)
   else:
     checkpoints.drop_after(0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.progress import Progress, ProgressReader
 from experiments.run_list import read_run_list
-from experiments.run_task import is_locked
+from experiments.run_lock import is_locked
 from experiments.status_file import read_status
 
 DAMAGED = "damaged"

@@ -14,7 +14,7 @@ import sys
 from rich.console import Console
 
 from experiments.compare import add_grid, count_processes, make_local_engine, make_study, override
-from experiments.comparison import claimed, compare
+from experiments.comparison import claimed, compare, extend
 from experiments.engines.interface import Engine
 from experiments.engines.ray_cluster import RayEngine
 from experiments.engines.slurm_array import (
@@ -187,6 +187,7 @@ def submit_array(runs: Sequence[RunSpec], directory: Path, resources: SlurmResou
         f"{len(waiting)} elements of this study are still in Slurm's queue, {waiting[0]} among "
         "them: `procplan status` shows how they stand, scancel ends them"
       )
+    extend(runs, directory)
     tasks = [task for task in _tasks(runs, directory) if not task.is_finished()]
     if not tasks:
       print(f"all {len(runs)} runs in {directory} are finished")

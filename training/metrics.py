@@ -146,9 +146,10 @@ class MetricsWriter:
 
     TensorBoard has them: what was written at a checkpoint's step stays there.
     """
-    lines = (self._directory / "metrics.jsonl").read_text().splitlines()
     head = {"kind": "evaluation", "environment_steps": environment_steps}
-    if not any(head.items() <= json.loads(line).items() for line in lines):
+    start = json.dumps(head)[:-1]  # as `write` puts it
+    text = (self._directory / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
+    if not any(line.startswith(f"{start},") for line in text.splitlines()):
       self._metrics.write([head | {"seconds": round(seconds, 3)} | dict(row) for row in rows])
 
   def write_episodes(self, episodes: list[Episode], *, environment_steps: int) -> None:

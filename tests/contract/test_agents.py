@@ -248,7 +248,10 @@ def test_an_update_on_two_devices_equals_one_on_one(case, updates):
 
 
 def test_only_scheduled_learning_rates_depend_on_the_length(case, finished):
-  """So that a run without them can be extended (`experiments/run_config.py`)."""
+  """So that a run without them can be extended (`experiments/run_config.py`).
+
+  Programs are compared as text, and the arrays that they close over by value.
+  """
 
   def programs(total, schedule):
     optimizers = {
@@ -258,16 +261,27 @@ def test_only_scheduled_learning_rates_depend_on_the_length(case, finished):
     }
     config = dataclasses.replace(case.config.agent, **optimizers)
     agent = make_agent(config, case.spec, total_environment_steps=total)
+    assert [phase.source for phase in agent.phases] == [phase.source for phase in case.agent.phases]
+    params = agent.policy_params(finished.state)
     traced = [
-      jax.make_jaxpr(lambda *args, update=phase.update: update(*args, WHOLE))(*batch, KEY)
-      for phase, batch in zip(agent.phases, finished.batches.values(), strict=True)
+      jax.make_jaxpr(agent.init)(KEY),
+      jax.make_jaxpr(agent.act)(params, case.observation, KEY),
+      *(
+        jax.make_jaxpr(lambda *args, update=phase.update: update(*args, WHOLE))(*batch, KEY)
+        for phase, batch in zip(agent.phases, finished.batches.values(), strict=True)
+      ),
     ]
-    return [re.sub(r"0x[0-9a-f]+", "", str(each)) for each in traced]
+    return [
+      (re.sub(r"0x[0-9a-f]+", "", str(each)), [np.asarray(x).tobytes() for x in each.consts])
+      for each in traced
+    ]
 
   lengths = 1_000_000, 2_000_000
   assert programs(lengths[0], "constant") == programs(lengths[1], "constant")
-  for shorter, longer in zip(*(programs(total, "cosine") for total in lengths), strict=True):
-    assert shorter != longer
+  shorter, longer = (programs(total, "cosine") for total in lengths)
+  assert shorter[:2] == longer[:2]
+  for a, b in zip(shorter[2:], longer[2:], strict=True):
+    assert a != b, "an update that does not see its schedule"
 
 
 def test_on_arrival_statistics_are_over_all_devices(case, finished):

@@ -21,8 +21,9 @@ from experiments.errors import UsageError
 from experiments.options import guarded
 from experiments.presets import PRESETS, make_preset
 from experiments.registry import AGENTS
+from experiments.run_lock import is_locked
 from experiments.run_plan import spec_of
-from experiments.run_task import is_locked, make_task
+from experiments.run_task import make_task
 from experiments.studies.comparison import COMPARISONS
 from experiments.studies.registry import DEFAULT, make_named_study
 from experiments.studies.study import Study, select
@@ -287,10 +288,12 @@ class TestComparison:
       )
       for run in runs
     ]
-    with (tmp_path / runs[0].name / "run.lock").open("w") as lock:
+    with (tmp_path / runs[1].name / "run.lock").open("w") as lock:
       fcntl.flock(lock, fcntl.LOCK_EX)
       with pytest.raises(UsageError, match="another process is running in"):
         compare_locally(longer, tmp_path, processes=1)
+    assert load_config(tmp_path / runs[0].name / "config.yaml") == runs[0].config  # all or none
+    assert (tmp_path / runs[0].name / "result.json").exists()
     capsys.readouterr()
     assert compare_locally(longer, tmp_path, processes=1) == 0
     assert [starts_of(tmp_path, run) for run in runs] == [2, 2]

@@ -362,11 +362,14 @@ def with_total(config, total: int, **optimizer):
 def test_a_finished_run_is_extended_as_if_it_had_been_planned_so(catch_reference, tmp_path, capfd):
   directory = tmp_path / "extended"
   assert run_here(with_total(tiny("catch"), 7 * TURN - 5), directory) == 0
-  first = (directory / "result.json").read_bytes()
   ended = read_rows(directory)
+  # To the end of the same rollout: nothing is left to learn, and nothing is there twice.
+  assert run_here(with_total(tiny("catch"), 7 * TURN), directory) == 0
+  assert read_rows(directory) == ended
+  first = (directory / "result.json").read_bytes()
   capfd.readouterr()
   assert run_here(tiny("catch"), directory) == 0
-  extended = f"{directory} is extended from {7 * TURN - 5} to {12 * TURN:,} environment steps"
+  extended = f"{directory} is extended from {7 * TURN} to {12 * TURN:,} environment steps"
   assert extended in capfd.readouterr().out
   assert (directory / f"result_{7 * TURN}.json").read_bytes() == first
   for item in ("train_state", "host"):
