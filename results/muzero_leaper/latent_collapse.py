@@ -48,16 +48,34 @@ class Data(NamedTuple):
   ended: np.ndarray  # [T, B] bool
 
 
-def collect(seed: int) -> Data:
+class Minibatch(NamedTuple):
+  """What is learnt from at once."""
+
+  frames: np.ndarray  # [N, H, W, C] uint8
+  action: np.ndarray  # [N] int32
+  reward: np.ndarray  # [N] float32
+  target: np.ndarray  # [N] float32, of the values
+
+
+class Predicted(NamedTuple):
+  """What the model says of N frames and actions."""
+
+  latent: jax.Array  # [N, h, w, D]
+  value: jax.Array  # [N]
+  reward: jax.Array  # [N]
+  some_reward: jax.Array  # [N], probability of any but 0
+
+
+def collect(game: str, *, steps: int, seed: int) -> Data:
   """Plays actions that are kept with probability 3/4 and drawn anew otherwise."""
   environment = make_environment(
-    "leaper", levels=parse_levels("easy-200"), num_environments=ENVIRONMENTS, seed=seed
+    game, levels=parse_levels("easy-200"), num_environments=ENVIRONMENTS, seed=seed
   )
   generator = np.random.default_rng(seed)
   action = generator.integers(15, size=ENVIRONMENTS, dtype=np.int32)
   rows = []
   step = environment.observe()
-  for _ in range(STEPS):
+  for _ in range(steps):
     renewed = generator.integers(15, size=ENVIRONMENTS, dtype=np.int32)
     action = np.where(generator.random(ENVIRONMENTS) < 0.25, renewed, action)
     environment.act(action)
@@ -71,7 +89,7 @@ def collect(seed: int) -> Data:
 def returns(data: Data) -> np.ndarray:
   """Discounted returns `[T, B]`; nan where the episode's end was not seen."""
   result, following = np.zeros_like(data.reward), np.full(ENVIRONMENTS, np.nan)
-  for t in reversed(range(STEPS)):
+  for t in reversed(range(len(data.reward))):
     following = data.reward[t] + GAMMA * np.where(data.ended[t], 0, following)
     result[t] = following
   return result
@@ -86,10 +104,26 @@ def n_step_targets(data: Data, t: np.ndarray, b: np.ndarray, value: Callable) ->
   return total + weight * np.asarray(value(data.frames[t + N, b], data.action[t + N, b]))
 
 
+def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
+  """Chance that one of the first is above one of the second; half of it where they are equal."""
+  if len(positive) == 0 or len(negative) == 0:
+    return float("nan")
+  ordered = np.sort(negative)
+  below, upto = (np.searchsorted(ordered, positive, side=side) for side in ("left", "right"))
+  return float(np.mean(below + upto) / 2 / len(negative))
+
+
 class Model:
   """The world model, its update and what it predicts."""
 
-  def __init__(self, *, frame_scaling: str, seed: int, value_coefficient: float):
+  def __init__(
+    self,
+    *,
+    frame_scaling: str,
+    seed: int,
+    value_coefficient: float,
+    learning_rate: float = AGENT.optimizer.learning_rate,
+  ):
     backbone = dataclasses.replace(AGENT.backbone, frame_scaling=frame_scaling)
     self._network = make_world_model(backbone, AGENT.model, num_actions=15)
     frame, action = jnp.zeros((1, 64, 64, 3), jnp.uint8), jnp.zeros(1, jnp.int32)
@@ -97,7 +131,7 @@ class Model:
     self.params = self._network.init(jax.random.key(seed), frame, action, method=method)
     self._optimizer = optax.chain(
       optax.clip_by_global_norm(AGENT.optimizer.max_gradient_norm),
-      optax.adamw(AGENT.optimizer.learning_rate, weight_decay=AGENT.optimizer.weight_decay),
+      optax.adamw(learning_rate, weight_decay=AGENT.optimizer.weight_decay),
     )
     self._state = self._optimizer.init(self.params)
     self._value_coefficient = value_coefficient
@@ -105,14 +139,20 @@ class Model:
     self.predict = jax.jit(self._predict)
 
   def value(self, params, frames, action) -> jax.Array:
-    """Values `[B]` under some parameters; the action is of no consequence."""
-    return self.predict(params, frames, action)[1]
+    """Values `[N]` under some parameters; the action is of no consequence."""
+    return self.predict(params, frames, action).value
 
-  def learn(self, frames, action, reward, target) -> None:
+  def learn(self, batch: Minibatch) -> None:
     """Takes one optimiser step."""
-    self.params, self._state = self._update(
-      self.params, self._state, frames, action, reward, target
-    )
+    self.params, self._state = self._update(self.params, self._state, batch)
+
+  def predict_at(self, data: Data, t: np.ndarray, b: np.ndarray, *, parts: int) -> Predicted:
+    """Predicts steps `t` of environments `b`, both `[N]`, in some parts, as numpy."""
+    predicted = [
+      jax.tree.map(np.asarray, self.predict(self.params, data.frames[i, j], data.action[i, j]))
+      for i, j in zip(np.array_split(t, parts), np.array_split(b, parts), strict=True)
+    ]
+    return Predicted(*map(np.concatenate, zip(*predicted, strict=True)))
 
   def _apply(self, params, frames, action):
     latent = self._network.apply(params, frames, method=self._network.represent)
@@ -120,19 +160,21 @@ class Model:
     transition = self._network.apply(params, latent, action, method=self._network.step)
     return latent, prediction.value_logits, transition.reward_logits
 
-  def _descend(self, params, state, frames, action, reward, target):
+  def _descend(self, params, state, batch: Minibatch):
     def loss(params):
-      _, value, predicted = self._apply(params, frames, action)
-      value_loss = jnp.mean(categorical_value_loss(value, target, SUPPORT))
-      reward_loss = jnp.mean(categorical_value_loss(predicted, reward, SUPPORT))
+      _, value, predicted = self._apply(params, batch.frames, batch.action)
+      value_loss = jnp.mean(categorical_value_loss(value, batch.target, SUPPORT))
+      reward_loss = jnp.mean(categorical_value_loss(predicted, batch.reward, SUPPORT))
       return self._value_coefficient * value_loss + reward_loss
 
     updates, state = self._optimizer.update(jax.grad(loss)(params), state, params)
     return optax.apply_updates(params, updates), state
 
-  def _predict(self, params, frames, action):
+  def _predict(self, params, frames, action) -> Predicted:
     latent, value, reward = self._apply(params, frames, action)
-    return latent, logits_to_scalar(value, SUPPORT), logits_to_scalar(reward, SUPPORT)
+    no_reward = jax.nn.softmax(reward)[:, SUPPORT.num_atoms // 2]  # the atom of 0
+    scalars = (logits_to_scalar(each, SUPPORT) for each in (value, reward))
+    return Predicted(latent, *scalars, 1 - no_reward)
 
 
 def measure(model: Model, data: Data, came: np.ndarray, generator: np.random.Generator) -> str:
@@ -141,19 +183,14 @@ def measure(model: Model, data: Data, came: np.ndarray, generator: np.random.Gen
   known = np.argwhere(~np.isnan(came[LEARNT:])) + offset
   rewarding = np.argwhere(data.reward[LEARNT:] > 0) + offset
   chosen = np.concatenate([generator.permutation(known)[:3000], rewarding])
-  parts = []
-  for t, b in (part.T for part in np.array_split(chosen, 8)):
-    predicted = model.predict(model.params, data.frames[t, b], data.action[t, b])
-    parts.append([np.asarray(x) for x in predicted])
-  latent, value, reward = map(np.concatenate, zip(*parts, strict=True))
+  latent, value, reward, _ = model.predict_at(data, *chosen.T, parts=8)
   usual = slice(0, len(chosen) - len(rewarding))
   t, b = chosen[usual].T
   explained = 1 - np.var(came[t, b] - value[usual]) / np.var(came[t, b])
-  others = reward[usual][data.reward[t, b] == 0]
-  above = [np.mean(others < x) + np.mean(others == x) / 2 for x in reward[len(t) :]]
+  area = area_under_curve(reward[len(t) :], reward[usual][data.reward[t, b] == 0])
   differing = latent[usual].std(0).mean() / latent[usual].std()
   return (
-    f"explained {explained:6.3f}  AUC {np.mean(above):.3f}  "
+    f"explained {explained:6.3f}  AUC {area:.3f}  "
     f"rewards predicted {np.mean(reward[len(t) :]):.2f}  differing {differing:.3f}"
   )
 
@@ -169,7 +206,7 @@ def main() -> int:
   parser.add_argument("--samples", type=int, default=70_000)
   parser.add_argument("--seed", type=int, default=0)
   options = parser.parse_args()
-  data = collect(options.seed)
+  data = collect("leaper", steps=STEPS, seed=options.seed)
   came = returns(data)
   generator = np.random.default_rng(options.seed)
   model = Model(
@@ -183,7 +220,7 @@ def main() -> int:
   for update in range(1, options.samples // batch + 1):
     t, b = generator.integers(LEARNT - N, size=batch), generator.integers(ENVIRONMENTS, size=batch)
     value = n_step_targets(data, t, b, functools.partial(model.value, target))
-    model.learn(data.frames[t, b], data.action[t, b], data.reward[t, b], value)
+    model.learn(Minibatch(data.frames[t, b], data.action[t, b], data.reward[t, b], value))
     if update % interval == 0:
       target = model.params
     if update % (10_000 // batch) == 0:
